@@ -1,0 +1,1 @@
+"""Codecs: compressed byte formats, without knowledge of what they carry."""

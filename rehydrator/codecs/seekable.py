@@ -1,0 +1,246 @@
+"""Reading and writing the zstd seekable format with all cores and bounded memory.
+
+Frames hold :data:`FRAME` bytes each (the last one less), carry zstd's own content checksum and are compressed and
+decompressed independently, in order, by a pool of threads (zstd releases the interpreter lock).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import zstandard
+
+from rehydrator.codecs.c_seekable import (
+    CHECKSUM_FLAG,
+    RESERVED_BITS,
+    SEEKABLE_MAGIC,
+    SKIPPABLE_MAGIC,
+    SeekTableEntry,
+    SeekTableFooter,
+    SkippableHeader,
+)
+from rehydrator.disk.extents import Data, Extent, ExtentMap
+from rehydrator.disk.source import Source
+from rehydrator.errors import CorruptError, StoreDamagedError
+
+FRAME = 4 << 20
+_MAX_FRAMES = 0x8000000  # limit of the format
+_local = threading.local()
+
+
+def _compress_frame(data: Data, level: int) -> bytes:
+    """Compress one frame; data that does not shrink at a quick look is not worth the slow level."""
+
+    def compressor(at: int) -> zstandard.ZstdCompressor:
+        return zstandard.ZstdCompressor(level=at, write_checksum=True, write_content_size=True)
+
+    quick = compressor(1).compress(data)
+    if len(quick) > len(data) * 0.98 or level <= 1:
+        return quick
+    return min(quick, compressor(level).compress(data), key=len)
+
+
+def _decompress_frame(data: bytes, size: int) -> bytes:
+    codec: zstandard.ZstdDecompressor | None = getattr(_local, "codec", None)
+    if codec is None:
+        codec = _local.codec = zstandard.ZstdDecompressor()
+    content = codec.decompress(data, max_output_size=size)
+    if len(content) != size:
+        raise zstandard.ZstdError(f"frame holds {len(content)} bytes, seek table says {size}")
+    return content
+
+
+def compress(pieces: Iterable[Data], out: BinaryIO, *, level: int, threads: int) -> None:
+    """Write ``pieces`` (each a frame's content, :data:`FRAME` bytes but for the last) to ``out``.
+
+    The result depends on the pieces, the level and the zstd version, not on ``threads``.
+    """
+    entries: list[SeekTableEntry] = []
+
+    def finish(size: int, result: Future[bytes]) -> None:
+        frame = result.result()
+        out.write(frame)
+        entries.append(SeekTableEntry(Compressed_Size=len(frame), Decompressed_Size=size))
+
+    with ThreadPoolExecutor(threads, "zstd") as pool:
+        pending: deque[tuple[int, Future[bytes]]] = deque()
+        for piece in pieces:
+            if len(pending) > threads:
+                finish(*pending.popleft())
+            pending.append((len(piece), pool.submit(_compress_frame, piece, level)))
+        for item in pending:
+            finish(*item)
+    table = b"".join(entry.pack() for entry in entries)
+    footer = SeekTableFooter(
+        Number_Of_Frames=len(entries), Seek_Table_Descriptor=0, Seekable_Magic_Number=SEEKABLE_MAGIC
+    )
+    header = SkippableHeader(Skippable_Magic_Number=SKIPPABLE_MAGIC, Frame_Size=len(table) + SeekTableFooter.SIZE)
+    out.write(header.pack() + table + footer.pack())
+
+
+def frames_of(source: Source) -> Iterator[Data]:
+    """Cut a source into the pieces that :func:`compress` takes."""
+    for at in range(0, source.size, FRAME):
+        yield source.read(at, min(FRAME, source.size - at))
+
+
+class SeekTable:
+    """Where each frame begins, in the file and in the content. All offsets in bytes."""
+
+    def __init__(self, compressed: list[int], content: list[int]) -> None:
+        self.file_offsets = list(itertools.accumulate(compressed, initial=0))
+        self.content_offsets = list(itertools.accumulate(content, initial=0))
+
+    @classmethod
+    def read(cls, fd: int, path: Path) -> SeekTable:
+        """Read the table at the end of the open file ``fd``; raises CorruptError where it makes no sense."""
+        size = os.fstat(fd).st_size
+        footer_at = size - SeekTableFooter.SIZE
+        if footer_at < SkippableHeader.SIZE:
+            raise CorruptError("too short for a seekable zstd file", path=path, actual=f"{size} bytes")
+        footer = SeekTableFooter.parse(os.pread(fd, SeekTableFooter.SIZE, footer_at))
+        if footer.Seekable_Magic_Number != SEEKABLE_MAGIC:
+            raise CorruptError(
+                "no seek table at the end of the file: truncated, or not a seekable zstd file",
+                path=path,
+                offset=footer_at + SeekTableFooter.offset_of("Seekable_Magic_Number"),
+                expected=f"{SEEKABLE_MAGIC:#x}",
+                actual=f"{footer.Seekable_Magic_Number:#x}",
+            )
+        if footer.Seek_Table_Descriptor & RESERVED_BITS:
+            raise CorruptError("reserved bits set in the seek table", path=path, offset=footer_at)
+        # an optional XXH64 per frame follows the two sizes; the frames carry their own checksum
+        step = SeekTableEntry.SIZE + (4 if footer.Seek_Table_Descriptor & CHECKSUM_FLAG else 0)
+        length = footer.Number_Of_Frames * step
+        start = footer_at - length
+        header_at = start - SkippableHeader.SIZE
+        if footer.Number_Of_Frames > _MAX_FRAMES or header_at < 0:
+            raise CorruptError("impossible frame count", path=path, offset=footer_at, actual=footer.Number_Of_Frames)
+        header = SkippableHeader.parse(os.pread(fd, SkippableHeader.SIZE, header_at))
+        if (header.Skippable_Magic_Number, header.Frame_Size) != (SKIPPABLE_MAGIC, length + SeekTableFooter.SIZE):
+            raise CorruptError("the seek table's frame header is wrong", path=path, offset=header_at)
+        fields = struct.unpack(f"<{length // 4}I", os.pread(fd, length, start))
+        stride = step // 4
+        table = cls(list(fields[0::stride]), list(fields[1::stride]))
+        if table.file_offsets[-1] != header_at:
+            raise CorruptError(
+                "the frames do not fill the file",
+                path=path,
+                expected=f"{header_at} bytes",
+                actual=f"{table.file_offsets[-1]} bytes",
+            )
+        return table
+
+
+class SeekableSource(Source):
+    """Random access to the content of a seekable zstd file.
+
+    Sequential readers are served ahead by ``threads`` decoders; memory is bounded by ``threads + 6`` frames.
+    ``known`` is the exact map of non-zero blocks: frames outside of it are never read.
+    """
+
+    def __init__(self, path: Path, *, threads: int, known: ExtentMap | None = None) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreDamagedError(f"cannot be opened: {error.strerror}", path=path) from error
+        self._table = SeekTable.read(self._fd, path)
+        self.size = self._table.content_offsets[-1]
+        self._frame = self._table.content_offsets[1] if len(self._table.content_offsets) > 1 else FRAME
+        self._check_uniform()
+        self._known = known
+        self._ahead = threads + 1
+        self._pool = ThreadPoolExecutor(threads, "unzstd")
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, Future[bytes]] = OrderedDict()
+        self._last = -1
+
+    def _check_uniform(self) -> None:
+        offsets = self._table.content_offsets
+        for index in range(len(offsets) - 1):
+            length = offsets[index + 1] - offsets[index]
+            last = index == len(offsets) - 2
+            if self._frame == 0 or length > FRAME or (length != self._frame and not (last and length < self._frame)):
+                raise CorruptError(
+                    f"frame {index} has an unusual size", path=self.path, expected=self._frame, actual=length
+                )
+
+    def _decode(self, index: int) -> bytes:
+        start, end = self._table.file_offsets[index : index + 2]
+        size = self._table.content_offsets[index + 1] - self._table.content_offsets[index]
+        try:
+            return _decompress_frame(os.pread(self._fd, end - start, start), size)
+        except zstandard.ZstdError as error:
+            raise StoreDamagedError(
+                f"frame {index} can't be decompressed: {error}",
+                path=self.path,
+                offset=start,
+                hint="The store is damaged; fetch it again",
+            ) from error
+
+    def _wanted(self, index: int) -> bool:
+        if index >= len(self._table.content_offsets) - 1:
+            return False
+        return self._known is None or self._known.touches(index * self._frame, self._frame)
+
+    def _content(self, index: int) -> bytes:
+        with self._lock:
+            sequential = index in (self._last, self._last + 1) or not self._cache
+            if index != self._last:
+                self._last = index
+                following = range(index + 1, index + 1 + self._ahead) if sequential else range(0)
+                for at in (index, *(at for at in following if self._wanted(at))):
+                    if at in self._cache:
+                        self._cache.move_to_end(at)
+                    else:
+                        self._cache[at] = self._pool.submit(self._decode, at)
+                while len(self._cache) > self._ahead + 5:
+                    self._cache.popitem(last=False)
+                self._cache.move_to_end(index)
+            result = self._cache[index]
+        return result.result()
+
+    def read(self, offset: int, length: int) -> Data:
+        """Decode the frames that the range needs; zero parts by the known map cost nothing."""
+        if self._known is not None and not self._known.touches(offset, length):
+            return bytes(length)
+        index, inside = divmod(offset, self._frame)
+        if inside + length <= self._frame:
+            return memoryview(self._content(index))[inside : inside + length]
+        parts: list[Data] = []
+        while length:
+            step = min(length, self._frame - inside)
+            parts.append(memoryview(self._content(index))[inside : inside + step])
+            length -= step
+            index, inside = index + 1, 0
+        return b"".join(parts)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the known map, or the whole range."""
+        if self._known is not None:
+            yield from self._known
+        elif self.size:
+            yield Extent(0, self.size)
+
+    def nonzero(self) -> ExtentMap:
+        """Return the known map, or scan the content once."""
+        if self._known is None:
+            self._known = super().nonzero()
+        return self._known
+
+    def close(self) -> None:
+        """Stop the decoders and close the file."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._cache.clear()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

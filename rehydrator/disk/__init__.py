@@ -1,0 +1,1 @@
+"""Random-access sources, extents and holes, sequential sinks, and the partition table."""

@@ -1,0 +1,201 @@
+"""Sinks: where the bytes of an artifact go, in order.
+
+A sink takes ``write`` for data and ``skip`` for zeros, so that a sparse file gets holes, a pipe gets zeros and the
+hash sees the same bytes in both cases. Whole or nothing: a file appears under its final name only after its
+digest was compared (:class:`FileSink`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import queue
+import secrets
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from rehydrator.disk.extents import CHUNK, Data, chunks
+from rehydrator.disk.source import Source
+from rehydrator.errors import OutputClosedError, OutputError
+
+_ZEROS = bytes(CHUNK)
+
+
+class Sink(ABC):
+    """Sequential output."""
+
+    @abstractmethod
+    def write(self, data: Data) -> None:
+        """Append ``data``."""
+
+    @abstractmethod
+    def skip(self, length: int) -> None:
+        """Append ``length`` zero bytes, as a hole where the medium has such."""
+
+
+def copy(source: Source, sink: Sink) -> None:
+    """Send the whole of ``source`` to ``sink``, passing over its holes."""
+    at = 0
+    for offset, length in chunks(source.extents()):
+        if offset > at:
+            sink.skip(offset - at)
+        sink.write(source.read(offset, length))
+        at = offset + length
+    if source.size > at:
+        sink.skip(source.size - at)
+
+
+class HashSink(Sink):
+    """Computes the sha256 of what it is given in a thread of its own, at most ``depth`` pieces behind."""
+
+    def __init__(self, depth: int = 8) -> None:
+        self._hash = hashlib.sha256()
+        self._queue: queue.Queue[Data | int | None] = queue.Queue(depth)
+        self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
+        self._thread.start()
+        self.size = 0
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, int):
+                for _ in range(item // CHUNK):
+                    self._hash.update(_ZEROS)
+                self._hash.update(_ZEROS[: item % CHUNK])
+            else:
+                self._hash.update(item)
+
+    def write(self, data: Data) -> None:
+        """Hash ``data``; the caller must not change a mutable buffer afterwards."""
+        self.size += len(data)
+        self._queue.put(data)
+
+    def skip(self, length: int) -> None:
+        """Hash ``length`` zero bytes."""
+        self.size += length
+        self._queue.put(length)
+
+    def hexdigest(self) -> str:
+        """End the hashing and return the digest in hexadecimal."""
+        self.close()
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Stop the thread (idempotent)."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+
+class Tee(Sink):
+    """Gives everything to several sinks."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+
+    def write(self, data: Data) -> None:
+        """Write to each sink."""
+        for sink in self._sinks:
+            sink.write(data)
+
+    def skip(self, length: int) -> None:
+        """Skip in each sink."""
+        for sink in self._sinks:
+            sink.skip(length)
+
+
+class StreamSink(Sink):
+    """Writes to an open binary stream such as standard output; holes become zeros."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, data: Data) -> None:
+        """Write all of ``data``."""
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[self._stream.write(view) :]
+        except OSError as error:
+            raise _output_error(error, self._name) from error
+
+    def skip(self, length: int) -> None:
+        """Write ``length`` zero bytes."""
+        for _ in range(length // CHUNK):
+            self.write(_ZEROS)
+        self.write(_ZEROS[: length % CHUNK])
+
+
+class FileSink(Sink):
+    """A file that gets its name last.
+
+    Bytes go to a hidden temporary file in the same directory; ``commit`` renames it, leaving the context without
+    ``commit`` removes it. With ``sparse`` holes stay holes.
+    """
+
+    def __init__(self, path: Path, *, sparse: bool = True) -> None:
+        self.path = path
+        self._sparse = sparse
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._size = 0
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self._temporary, flags, 0o666)
+        except OSError as error:
+            raise _output_error(error, str(path)) from error
+
+    def write(self, data: Data) -> None:
+        """Append ``data`` to the temporary file."""
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self._fd, view, self._size)
+                self._size += written
+                view = view[written:]
+        except OSError as error:
+            raise _output_error(error, str(self.path)) from error
+
+    def skip(self, length: int) -> None:
+        """Leave a hole, or write zeros where the file is not to be sparse."""
+        if self._sparse:
+            self._size += length
+            return
+        for _ in range(length // CHUNK):
+            self.write(_ZEROS)
+        self.write(_ZEROS[: length % CHUNK])
+
+    def commit(self) -> None:
+        """Give the file its length, flush it and rename it to its final name."""
+        try:
+            os.ftruncate(self._fd, self._size)
+            os.fsync(self._fd)
+            self._close()
+            self._temporary.replace(self.path)
+        except OSError as error:
+            raise _output_error(error, str(self.path)) from error
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+
+def _output_error(error: OSError, name: str) -> OutputError:
+    if error.errno == errno.EPIPE:
+        return OutputClosedError("the reader went away", path=name)
+    hint = None
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        hint = "Free some space or choose another destination; nothing was left under the final name"
+    return OutputError(f"cannot be written: {error.strerror}", path=name, hint=hint)

@@ -1,0 +1,158 @@
+"""Sources: random-access, read-only byte ranges that compose.
+
+A file, a canonical in the store, the disk inside a qcow2, a disk with edits laid over it and a disk wrapped into
+a container are all sources; nothing is materialised on the way from one to the next.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+from rehydrator.disk.extents import Data, Extent, ExtentMap, chunks, merge, nonzero_blocks, whole_blocks
+from rehydrator.errors import CorruptError, InputError
+
+
+class Source(ABC):
+    """A read-only sequence of ``size`` bytes with random access."""
+
+    size: int
+
+    @abstractmethod
+    def read(self, offset: int, length: int) -> Data:
+        """Return exactly ``length`` bytes from byte ``offset``; reading past ``size`` is a caller's error."""
+
+    @abstractmethod
+    def extents(self) -> Iterator[Extent]:
+        """Yield ordered ranges outside of which every byte is zero (see ``nonzero`` for the exact map)."""
+
+    def nonzero(self) -> ExtentMap:
+        """Return the exact map of blocks that hold a non-zero byte, a function of the bytes alone."""
+        return ExtentMap(scan(self, self.extents()))
+
+
+def scan(source: Source, ranges: Iterable[Extent]) -> Iterator[Extent]:
+    """Read ``ranges`` of ``source`` and yield the runs of blocks in them that are not zero."""
+    block_ranges = merge(whole_blocks(extent, source.size) for extent in ranges)
+    return merge(
+        run
+        for piece in chunks(block_ranges)
+        for run in nonzero_blocks(source.read(piece.offset, piece.length), piece.offset)
+    )
+
+
+class BytesSource(Source):
+    """A source over bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a slice of the data."""
+        return self._data[offset : offset + length]
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield one extent, or none for empty data."""
+        if self.size:
+            yield Extent(0, self.size)
+
+
+class FileSource(Source):
+    """A source over a regular file, opened read-only.
+
+    ``known`` is the exact map of non-zero blocks where the caller has it (e.g. from writing the file); else the
+    host's hole map bounds what has to be read.
+    """
+
+    def __init__(self, path: Path, known: ExtentMap | None = None) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise InputError(f"cannot be opened: {error.strerror}", path=path) from error
+        self.size = os.fstat(self._fd).st_size
+        self._known = known
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read from the file; a file that became shorter is reported as truncated."""
+        data = os.pread(self._fd, length, offset)
+        while len(data) < length:
+            more = os.pread(self._fd, length - len(data), offset + len(data))
+            if not more:
+                raise CorruptError(
+                    "file is truncated",
+                    path=self.path,
+                    offset=offset + len(data),
+                    expected=f"{length} bytes",
+                    actual=f"{len(data)} bytes",
+                )
+            data += more
+        return data
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the known map, or what the host file system says is not a hole."""
+        if self._known is not None:
+            yield from self._known
+            return
+        end = 0
+        while end < self.size:
+            try:
+                start = os.lseek(self._fd, end, os.SEEK_DATA)
+            except OSError:  # ENXIO: nothing but a hole up to the end of the file
+                return
+            end = min(os.lseek(self._fd, start, os.SEEK_HOLE), self.size)
+            yield Extent(start, end - start)
+
+    def nonzero(self) -> ExtentMap:
+        """Return the known map or scan the file once and remember it."""
+        if self._known is None:
+            self._known = super().nonzero()
+        return self._known
+
+    def close(self) -> None:
+        """Close the file; the source can't be read afterwards."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Padded(Source):
+    """``inner`` followed by zeros up to ``size`` bytes: a disk that was grown with ``truncate``."""
+
+    def __init__(self, inner: Source, size: int) -> None:
+        if size < inner.size:
+            raise ValueError("a padded source can't be smaller than what it holds")
+        self._inner = inner
+        self.size = size
+
+    def read(self, offset: int, length: int) -> Data:
+        """Read through to the inner source; zeros beyond its end."""
+        held = max(min(length, self._inner.size - offset), 0)
+        if held == length:
+            return self._inner.read(offset, length)
+        return (bytes(self._inner.read(offset, held)) if held else b"") + bytes(length - held)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the inner extents; the tail is a hole."""
+        return self._inner.extents()
+
+    def nonzero(self) -> ExtentMap:
+        """Return the inner map; the tail adds nothing."""
+        return self._inner.nonzero()
+
+
+def read_all(source: Source, limit: int) -> bytes:
+    """Return the whole content of a small source; refuse one of more than ``limit`` bytes."""
+    if source.size > limit:
+        raise CorruptError("larger than allowed", expected=f"at most {limit} bytes", actual=source.size)
+    return bytes(source.read(0, source.size))

@@ -1,0 +1,100 @@
+"""The one error root of the project and the exit codes that its branches stand for.
+
+Each error carries what a person needs to act: which file, where in it, what was expected, what was found and
+what to do about it. Anything that is not a :class:`RehydratorError` is a defect of this program.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of every command (documented in README.md)."""
+
+    OK = 0
+    MISMATCH = 1
+    USAGE_OR_IO = 2
+    UNSUPPORTED = 3
+    INTERRUPTED = 130
+
+
+class RehydratorError(Exception):
+    """Root of all errors that are reported to the user as one clear sentence.
+
+    ``offset`` is in bytes from the start of ``path``. ``expected`` and ``actual`` are short texts.
+    """
+
+    exit_code: ExitCode = ExitCode.USAGE_OR_IO
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        offset: int | None = None,
+        expected: object | None = None,
+        actual: object | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = None if path is None else str(path)
+        self.offset = offset
+        self.expected = expected
+        self.actual = actual
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = self.path or ""
+        if self.offset is not None:
+            place += f" at byte {self.offset:#x}"
+        text = f"{place.strip()}: {self.message}" if place else self.message
+        if self.expected is not None or self.actual is not None:
+            text += f" (expected {self.expected}, found {self.actual})"
+        if self.hint:
+            text += f". {self.hint}"
+        return text
+
+    def located(self, path: str | Path) -> RehydratorError:
+        """Return this error with ``path`` filled in where the raising code could not know it."""
+        if self.path is None:
+            self.path = str(path)
+        return self
+
+
+class MismatchError(RehydratorError):
+    """Bytes were read or produced well, but they are not the bytes that were promised."""
+
+    exit_code = ExitCode.MISMATCH
+
+
+class CorruptError(MismatchError):
+    """A file breaks the rules of its own format: truncated, bad magic, impossible field."""
+
+
+class StoreDamagedError(MismatchError):
+    """A part of the store does not have the digest that the store index pins."""
+
+
+class InputError(RehydratorError):
+    """An input is missing, unreadable, or not what its metadata says."""
+
+
+class UsageError(RehydratorError):
+    """The command line asks for something that does not exist or makes no sense."""
+
+
+class OutputError(RehydratorError):
+    """The output could not be written."""
+
+
+class OutputClosedError(OutputError):
+    """The reader of standard output went away; reported by exit code only."""
+
+
+class UnsupportedError(RehydratorError):
+    """A well-formed input needs an ability that this version does not have."""
+
+    exit_code = ExitCode.UNSUPPORTED

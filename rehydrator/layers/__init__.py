@@ -1,0 +1,1 @@
+"""Layers: reversible wrappings around a disk, one module per format."""

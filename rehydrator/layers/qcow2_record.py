@@ -1,0 +1,91 @@
+"""What has to be kept of a qcow2 file to write it again around its disk.
+
+Structure only: header fields, the feature names that the writing qemu-img knew, and how guest clusters were given
+host clusters. ``qemu-img convert`` allocates exactly the clusters that hold a non-zero byte (``"nonzero"``) and
+lays them out in guest order, each L2 table right before its first cluster (``"sequential"``); only a file that
+departs from that carries run lists.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+
+
+class Kind(enum.StrEnum):
+    """What a host cluster is used for."""
+
+    HEADER = "header"
+    REFCOUNT_TABLE = "refcount_table"
+    REFCOUNT_BLOCK = "refcount_block"
+    L1 = "l1"
+    L2 = "l2"
+    DATA = "data"
+
+
+class Run(msgspec.Struct, array_like=True, frozen=True):
+    """``count`` host clusters from ``host`` on, used as ``kind``, with consecutive indices from ``index`` on.
+
+    The index is the guest cluster for data, the number of the table (or of its cluster) for metadata.
+    """
+
+    kind: Kind
+    host: int
+    index: int
+    count: int
+
+
+class GuestRun(msgspec.Struct, array_like=True, frozen=True):
+    """``count`` allocated guest clusters from ``start`` on."""
+
+    start: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        """First guest cluster after the run."""
+        return self.start + self.count
+
+
+class FeatureName(msgspec.Struct, array_like=True, frozen=True):
+    """One entry of the feature name table."""
+
+    feature_type: int
+    bit: int
+    name: str
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """A header extension that has no structure here."""
+
+    type: int
+    data: bytes
+
+
+class Qcow2Record(msgspec.Struct, tag="qcow2", tag_field="layer", frozen=True, omit_defaults=True):
+    """The record of a qcow2 layer; positions are in clusters, sizes in bytes."""
+
+    version: int
+    cluster_bits: int
+    file_size: int
+    l1_size: int
+    refcount_table_clusters: int
+    l1_table: int
+    refcount_table: int
+    refcount_blocks: list[int]
+    header_length: int = 72
+    incompatible_features: int = 0
+    compatible_features: int = 0
+    autoclear_features: int = 0
+    compression_type: int = 0
+    feature_names: list[FeatureName] = []
+    extensions: list[Extension] = []
+    allocation: Literal["nonzero"] | list[GuestRun] = "nonzero"
+    placement: Literal["sequential"] | list[Run] = "sequential"
+
+    @property
+    def cluster_size(self) -> int:
+        """Bytes per cluster."""
+        return 1 << self.cluster_bits
