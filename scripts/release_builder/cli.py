@@ -1,0 +1,95 @@
+"""The command line."""
+
+import argparse
+import os
+import re
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .build import Options, build_release
+from .content import PROFILES
+from .platforms import LIVE, X86_64, select
+from .tools import BuildError, Runner, describe_missing, missing_tools
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """Parse a size such as 2G or 1536M."""
+    found = re.fullmatch(r"(\d+)([KMGT]?)", text.upper())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} is not a size such as 2G")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the argument parser."""
+    platforms = ", ".join([platform.name for platform in X86_64] + [LIVE])
+    result = argparse.ArgumentParser(
+        prog="build-release",
+        description="Build a CoreOS-like release from Debian packages, with ostree, the kernel's filesystem drivers, "
+        "qemu-img and the other real tools, as a cosa build directory with stream metadata.",
+    )
+    result.add_argument("out", type=Path, help="the cosa build directory to write")
+    result.add_argument("--arch", choices=["x86_64"], default="x86_64")
+    result.add_argument("--content", choices=list(PROFILES), default="small", help="default: small")
+    result.add_argument("--cloud-size", type=parse_size, default="2G", help="size of the cloud disks (default: 2G)")
+    result.add_argument("--ibmcloud-size", type=parse_size, default="100G", help="default: 100G, as in real releases")
+    result.add_argument("--platforms", default="all", help=f"all, or some of: {platforms}")
+    result.add_argument("--build-id", default=f"44.{datetime.now(UTC):%Y%m%d}.20.0", help="default: %(default)s")
+    result.add_argument("--era", choices=["osbuild"], default="osbuild", help="which build system to imitate")
+    result.add_argument("--base-url", default="https://builds.example.com/prod/streams/testing/builds",
+                        help="where stream metadata says that builds are")  # fmt: skip
+    result.add_argument("--keep-work", action="store_true", help="keep the raw intermediate disks")
+    result.add_argument("--sign", action="store_true", help="sign each file with a throwaway gpg key")
+    return result
+
+
+def _check_host(args: argparse.Namespace) -> None:
+    missing = missing_tools(select(args.platforms).tools(sign=args.sign))
+    if missing:
+        raise BuildError(describe_missing(missing))
+    if os.geteuid() != 0:
+        raise BuildError(
+            "build-release needs root: it attaches loop devices and mounts ext4 and XFS, so that each change to a "
+            "filesystem is made by the kernel's own driver (in a container: --privileged, or run it in a virtual "
+            "machine such as the libguestfs appliance)"
+        )
+
+
+def main() -> int:
+    """Build a release; problems end in one message and exit code 1, signals in 130 or 143."""
+    args = parser().parse_args()
+    runner = Runner()
+
+    def stop(number: int, _frame: object) -> None:
+        runner.cancel()
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    try:
+        _check_host(args)
+        build = build_release(
+            Options(
+                out=args.out.resolve(),
+                arch=args.arch,
+                content=args.content,
+                build_id=args.build_id,
+                cloud_size=args.cloud_size,
+                ibmcloud_size=args.ibmcloud_size,
+                selection=select(args.platforms),
+                base_url=args.base_url,
+                keep_work=args.keep_work,
+                sign=args.sign,
+            ),
+            runner,
+        )
+    except BuildError as error:
+        print(f"build-release: {error}", file=sys.stderr)
+        return 1
+    for artifact in sorted(build.artifacts, key=lambda item: item.filename):
+        print(f"{artifact.digest.size:>12}  {artifact.filename}")
+    return 0

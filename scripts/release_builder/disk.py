@@ -1,0 +1,154 @@
+"""Partition tables, loop devices and the making of filesystems."""
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .tools import BuildError, Runner
+
+MIB = 1024 * 1024
+LABEL_ID = "00000000-0000-4000-a000-000000000001"
+BOOT_UUID = "96d15588-3596-4b3c-adca-a2ff7279ea63"
+ROOT_UUID = "910678ff-f77e-4a7d-8d53-86f2ac47a823"
+ESP_VOLUME_ID = "7B7795E7"
+
+BIOS_BOOT = "BIOS-BOOT"
+ESP = "EFI-SYSTEM"
+BOOT = "boot"
+ROOT = "root"
+
+_GPT_HEADER_TABLE = struct.Struct("<QII")  # partition_entry_lba, num_partition_entries, sizeof_partition_entry
+_GPT_HEADER_TABLE_AT = 72
+_GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
+
+
+@dataclass(frozen=True)
+class PartitionSpec:
+    """One line of the partition table; without a size it takes the rest of the disk."""
+
+    name: str
+    type_guid: str
+    size_mib: int | None = None
+    bootable: bool = False
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A partition's place on the disk, in bytes."""
+
+    offset: int
+    size: int
+
+
+X86_64_PARTITIONS = (
+    PartitionSpec(BIOS_BOOT, "21686148-6449-6E6F-744E-656564454649", 1, bootable=True),
+    PartitionSpec(ESP, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", 127),
+    PartitionSpec(BOOT, "BC13C2FF-59E6-4262-A352-B275FD6F7172", 384),
+    PartitionSpec(ROOT, "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"),
+)
+# 1 MiB before the first partition and 512 MiB of partitions before root.
+FIXED_MIB = 1 + sum(spec.size_mib or 0 for spec in X86_64_PARTITIONS)
+# mkfs.xfs refuses less than 300 MB; some room for its log.
+MIN_ROOT_MIB = 320
+
+
+def metal_size(content_bytes: int) -> int:
+    """Return the size of the metal disk: the content and 35 % more, after the fixed partitions."""
+    root_mib = max(MIN_ROOT_MIB, -(-content_bytes * 135 // (100 * MIB)) + 64)
+    return (FIXED_MIB + root_mib + 1) * MIB
+
+
+def sfdisk_script(partitions: tuple[PartitionSpec, ...], sector_size: int) -> str:
+    """Return the text for sfdisk; partition GUIDs are left to it, so they are random."""
+    lines = ["label: gpt", f"label-id: {LABEL_ID}", "unit: sectors", ""]
+    for spec in partitions:
+        fields = [] if spec.size_mib is None else [f"size={spec.size_mib * MIB // sector_size}"]
+        fields += [f"type={spec.type_guid}", f'name="{spec.name}"']
+        if spec.bootable:
+            fields.append("bootable")
+        lines.append(", ".join(fields))
+    return "\n".join(lines) + "\n"
+
+
+def read_partitions(image: Path, sector_size: int) -> dict[str, Extent]:
+    """Read the GPT of a disk image: partition name to its place."""
+    with image.open("rb") as disk:
+        header = os.pread(disk.fileno(), sector_size, sector_size)
+        if header[:8] != b"EFI PART":
+            raise BuildError(f"{image}: no GPT at sector 1 of {sector_size} bytes")
+        table_lba, count, entry_size = _GPT_HEADER_TABLE.unpack_from(header, _GPT_HEADER_TABLE_AT)
+        table = os.pread(disk.fileno(), count * entry_size, table_lba * sector_size)
+    found = {}
+    for index in range(count):
+        type_guid, _guid, first, last, _attributes, name = _GPT_ENTRY.unpack_from(table, index * entry_size)
+        if any(type_guid):
+            label = name.decode("utf-16-le").rstrip("\0")
+            found[label] = Extent(first * sector_size, (last - first + 1) * sector_size)
+    return found
+
+
+class Loops:
+    """Attaches loop devices and detaches exactly those that it attached."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    @contextmanager
+    def attach(
+        self, image: Path, sector_size: int, extent: Extent | None = None, *, read_only: bool = False
+    ) -> Iterator[Path]:
+        """Attach a disk image, or the part of it that `extent` names, and detach it at the end.
+
+        Partitions get a loop device each, since not every kernel scans partitions of loop devices.
+        """
+        argv = ["losetup", "--find", "--show", "--sector-size", str(sector_size)]
+        if extent:
+            argv += ["--offset", str(extent.offset), "--sizelimit", str(extent.size)]
+        if read_only:
+            argv.append("--read-only")
+        device = Path(self._runner.run(*argv, image).decode().strip())
+        try:
+            yield device
+        finally:
+            self._runner.run("losetup", "--detach", device, cleanup=True)
+            flush(image)
+
+
+def flush(path: Path) -> None:
+    """Force a file's data to the disk, as the image builder does after it releases a loop device."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def partition_disk(runner: Runner, loops: Loops, image: Path, size: int, sector_size: int) -> dict[str, Extent]:
+    """Create an empty disk image with the x86_64 partition table."""
+    with image.open("wb") as disk:
+        disk.truncate(size)
+    with loops.attach(image, sector_size) as device:
+        script = sfdisk_script(X86_64_PARTITIONS, sector_size)
+        runner.run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", device, stdin=script.encode())
+    return read_partitions(image, sector_size)
+
+
+def make_filesystems(runner: Runner, loops: Loops, image: Path, sector_size: int, parts: dict[str, Extent]) -> None:
+    """Make the three filesystems, each on a loop device of its own."""
+    commands: dict[str, tuple[str, ...]] = {
+        ESP: ("mkfs.fat", "-I", "-i", ESP_VOLUME_ID, "-n", "EFI-SYSTEM"),
+        BOOT: ("mkfs.ext4", "-q", "-U", BOOT_UUID, "-L", "boot", "-O", "metadata_csum_seed"),
+        ROOT: ("mkfs.xfs", "-q", "-m", f"uuid={ROOT_UUID}", "-L", "root", "-d", "agcount=2"),
+    }
+    for name, argv in commands.items():
+        with loops.attach(image, sector_size, parts[name]) as device:
+            runner.run(*argv, device)
+
+
+def copy_sparse(runner: Runner, source: Path, target: Path, size: int | None = None) -> None:
+    """Copy a disk image with its holes, then make it larger."""
+    runner.run("cp", "--sparse=auto", "--reflink=auto", source, target)
+    if size is not None:
+        if size < target.stat().st_size:
+            raise BuildError(f"{size} bytes are too small for the disk, which needs {target.stat().st_size}")
+        os.truncate(target, size)

@@ -1,0 +1,91 @@
+"""Debian packages as content: downloaded once into a cache, unpacked without their maintainer scripts."""
+
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .tools import BuildError, Runner
+
+# Documentation makes many small files and is not in a CoreOS either; copyright files stay with what they describe.
+EXCLUDED = (
+    "./usr/share/doc/*/changelog*",
+    "./usr/share/doc/*/NEWS*",
+    "./usr/share/doc/*/README*",
+    "./usr/share/doc/*/examples",
+    "./usr/share/doc/*/html",
+    "./usr/share/info",
+    "./usr/share/lintian",
+    "./usr/share/man",
+    "./usr/share/bug",
+)
+
+
+@dataclass(frozen=True)
+class Download:
+    """One package file as apt would fetch it."""
+
+    package: str
+    filename: str
+    size: int
+
+
+def cache_directory() -> Path:
+    """Return the download cache, which REHYDRATOR_BUILD_CACHE can move."""
+    override = os.environ.get("REHYDRATOR_BUILD_CACHE")
+    return Path(override) if override else Path.home() / ".cache" / "rehydrator-build"
+
+
+def parse_print_uris(text: str) -> list[Download]:
+    """Parse `apt-get download --print-uris`: 'URI' FILE SIZE HASH on each line."""
+    found = []
+    for line in text.splitlines():
+        words = shlex.split(line)
+        if len(words) >= 3 and words[1].endswith(".deb"):
+            found.append(Download(words[1].split("_", 1)[0], words[1], int(words[2])))
+    return found
+
+
+def resolve_metapackage(runner: Runner, name: str, pattern: str) -> str:
+    """Return the dependency of `name` that matches: the kernel package behind linux-image-cloud-amd64."""
+    text = runner.run("apt-cache", "depends", "--important", name).decode()
+    for word in text.split():
+        if re.fullmatch(pattern, word):
+            return word
+    raise BuildError(f"apt knows no package {pattern} behind {name}; run apt-get update on a Debian system")
+
+
+def fetch(runner: Runner, names: list[str], cache: Path) -> dict[str, Path]:
+    """Return the package files of `names`, downloading those that the cache lacks."""
+    cache.mkdir(parents=True, exist_ok=True)
+    apt = ("apt-get", "-o", "APT::Sandbox::User=root", "download", "-q")
+    with tempfile.TemporaryDirectory() as empty:
+        # apt leaves out the files that the current directory has already.
+        try:
+            wanted = parse_print_uris(runner.run(*apt, "--print-uris", *names, cwd=Path(empty)).decode())
+        except BuildError as error:
+            raise BuildError(f"cannot find all packages (is this Debian, after apt-get update?): {error}") from error
+    absent = [
+        item.package
+        for item in wanted
+        if not (cache / item.filename).exists() or (cache / item.filename).stat().st_size != item.size
+    ]
+    if absent:
+        runner.run(*apt, *absent, cwd=cache)
+    return {item.package: cache / item.filename for item in wanted}
+
+
+def unpack(package: Path, target: Path) -> None:
+    """Unpack one package over `target`, keeping its symbolic links such as /lib to /usr/lib."""
+    excludes = [f"--exclude={pattern}" for pattern in EXCLUDED]
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as archive:
+        unpacked = subprocess.run(
+            ["tar", "-x", "-p", "--keep-directory-symlink", "--wildcards", *excludes, "-C", target],
+            stdin=archive.stdout,
+            check=False,
+        )
+    if archive.returncode or unpacked.returncode:
+        raise BuildError(f"cannot unpack {package}")

@@ -1,0 +1,234 @@
+"""Work inside mounted filesystems, each piece in a process with a mount namespace of its own.
+
+The parent attaches the loop devices and starts `python -m release_builder.stage REQUEST` under unshare(1). So several
+disks can be mounted at the same path at once, as the image builder does (ext4 keeps that path in its superblock), no
+mount is ever visible outside, and a killed stage leaves none behind.
+"""
+
+import glob
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .bootconfig import append_options, change_platform, console_cfg, console_of, replace_console_settings
+from .selinux import label_tree
+from .tools import Runner
+
+MOUNTS = Path("/run/osbuild/mounts")
+SYSROOT = Path("/run/appliance/sysroot")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one stage does, and on which devices."""
+
+    action: str
+    root: str
+    boot: str = ""
+    platform: str = ""
+    source: str = ""
+    output: str = ""
+
+
+def run_stage(runner: Runner, request: Request) -> None:
+    """Run one stage in a child process (the parent's side)."""
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    runner.run(
+        "unshare", "--mount", "--propagation", "private", sys.executable, "-m", "release_builder.stage",
+        json.dumps(asdict(request)), env={"PYTHONPATH": package_parent, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+
+
+def _call(*argv: str | Path) -> str:
+    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout.strip()
+
+
+@contextmanager
+def _mounted(device: str, target: Path, fstype: str, options: str = "") -> Iterator[None]:
+    target.mkdir(parents=True, exist_ok=True)
+    _call("mount", "-t", fstype, *(("-o", options) if options else ()), device, target)
+    try:
+        yield
+        _call("sync", "-f", target)
+    finally:
+        _call("umount", target)
+
+
+@contextmanager
+def _mounted_root(device: str, target: Path = MOUNTS) -> Iterator[None]:
+    # Siblings share their UUID, and several of them are mounted at the same time.
+    with _mounted(device, target, "xfs", "nouuid"):
+        yield
+
+
+def _default_deployment(root: Path) -> tuple[Path, str]:
+    """Find the deployment as the image builder does; what it reads here gets new access times."""
+    found = glob.glob(f"{root}/ostree/deploy/*/deploy/*.0")  # noqa: PTH207 (reads the same directories)
+    path = Path(found[0])
+    osname = path.parts[-3]
+    commit, serial = path.name.split(".")
+    parsed = _call("ostree", "rev-parse", commit, f"--repo={root}/ostree/repo")
+    return root / "ostree/deploy" / osname / "deploy" / f"{parsed}.{serial}", osname
+
+
+@contextmanager
+def _deployment(tree: Path) -> Iterator[None]:
+    """Make the mounted root look like the booted system: the deployment on top, the root at /sysroot."""
+    _call("mount", "--bind", "--make-private", tree, tree)
+    root, osname = _default_deployment(tree)
+    _call("mount", "--bind", "--make-private", root, root)
+    _call("mount", "--bind", "--make-private", tree, root / "sysroot")
+    _call("mount", "--bind", "--make-private", tree / "ostree/deploy" / osname / "var", root / "var")
+    _call("mount", "--bind", "--make-private", tree / "boot", root / "boot")
+    _call("mount", "--move", root, tree)
+    try:
+        yield
+        _call("sync", "-f", tree)
+    finally:
+        _call("umount", "-R", tree)
+        _call("umount", "-R", tree)
+
+
+def stage_mkdir(request: Request) -> None:
+    """Make the mount points /boot on root and /efi on boot, both mounted apart."""
+    root, boot = MOUNTS / "root-mount-point", MOUNTS / "boot-mount-point"
+    with _mounted_root(request.root, root), _mounted(request.boot, boot, "ext4"):
+        (root / "boot").mkdir(mode=0o755)
+        (boot / "efi").mkdir(mode=0o755)
+
+
+def stage_selinux_root(request: Request) -> None:
+    """Label what is on root."""
+    with _mounted_root(request.root):
+        label_tree(MOUNTS)
+
+
+def stage_selinux_boot(request: Request) -> None:
+    """Label what is on boot, with both mounted."""
+    with _mounted_root(request.root), _mounted(request.boot, MOUNTS / "boot", "ext4"):
+        label_tree(MOUNTS / "boot", lambda _path: "boot_t")
+
+
+def stage_copy(request: Request) -> None:
+    """Copy the whole tree onto root and boot."""
+    with _mounted_root(request.root), _mounted(request.boot, MOUNTS / "boot", "ext4"):
+        _call("cp", "-a", "--reflink=auto", f"{request.source}/.", f"{MOUNTS}/")
+
+
+def stage_bootloader(request: Request) -> None:
+    """Copy the static boot loader configuration onto boot."""
+    with _mounted_root(request.root), _mounted(request.boot, MOUNTS / "boot", "ext4"):
+        _default_deployment(MOUNTS)
+        _call("cp", "-a", "--reflink=auto", f"{request.source}/.", f"{MOUNTS}/boot/")
+
+
+def stage_chattr(request: Request) -> None:
+    """Make the deployment immutable."""
+    with _mounted_root(request.root), _deployment(MOUNTS):
+        _call("chattr", "+i", MOUNTS)
+
+
+def stage_platform(request: Request) -> None:
+    """Make the disk one of a platform: platforms.json, console.cfg, boot loader entry, in this order."""
+    with (
+        _mounted_root(request.root),
+        _deployment(MOUNTS),
+        _mounted(request.boot, MOUNTS / "boot", "ext4"),
+    ):
+        source = MOUNTS / "usr/share/coreos-assembler/platforms.json"
+        target = MOUNTS / "boot/coreos/platforms.json"
+        target.parent.mkdir(mode=0o755, exist_ok=True)
+        shutil.copy(source, target)
+        console = console_of(target.read_text(encoding="utf-8"), request.platform)
+        (MOUNTS / "boot/grub2/console.cfg").write_text(console_cfg(console.grub_commands), encoding="utf-8")
+        arguments = (f"ignition.platform.id={request.platform}", *console.kernel_arguments)
+        for name in glob.glob(f"{MOUNTS}/boot/loader/entries/*.conf"):  # noqa: PTH207 (reads the same directories)
+            entry, temporary = Path(name), Path(name + ".tmp")
+            temporary.write_text(append_options(entry.read_text(encoding="utf-8"), arguments), encoding="utf-8")
+            temporary.rename(entry)
+
+
+def _change_platform(boot: Path, platform: str) -> None:
+    """Edit the three texts of a finished disk in place: truncate and write, no new inode."""
+    entry = next((boot / "loader/entries").glob("ostree-*.conf"))
+    platforms = (boot / "coreos/platforms.json").read_text(encoding="utf-8")
+    new = console_of(platforms, platform)
+    text = entry.read_text(encoding="utf-8")
+    old_platform = text.split("ignition.platform.id=", 1)[1].split()[0]
+    entry.write_text(change_platform(text, platform, console_of(platforms, old_platform), new), encoding="utf-8")
+    console = boot / "grub2/console.cfg"
+    text = console.read_text(encoding="utf-8")
+    console.write_text(replace_console_settings(text, new.grub_commands), encoding="utf-8")
+
+
+def stage_change_platform(request: Request) -> None:
+    """Make another platform out of a finished one, as the older libguestfs path does.
+
+    All filesystems are mounted read-only, then boot is remounted read-write.
+    """
+    boot = SYSROOT / "boot"
+    with ExitStack() as stack:
+        stack.enter_context(_mounted(request.root, SYSROOT, "xfs", "ro,nouuid"))
+        stack.enter_context(_mounted(request.boot, boot, "ext4", "ro"))
+        _call("mount", "-o", "remount,rw", boot)
+        # ext4 records the mount point as the opener sees it, which is /sysroot/boot in the appliance.
+        if (child := os.fork()) == 0:
+            status = 1
+            try:
+                os.chroot(SYSROOT.parent)
+                _change_platform(Path("/sysroot/boot"), request.platform)
+                status = 0
+            finally:
+                os._exit(status)
+        _pid, status = os.waitpid(child, 0)
+        if status:
+            raise SystemExit(f"changing the platform to {request.platform} failed")
+    _call("e2fsck", "-f", "-n", request.boot)
+
+
+def stage_squashfs(request: Request) -> None:
+    """Make the live root filesystem of a copy of the metal disk (`source` holds the files of the ESP)."""
+    top = Path("/run/live-rootfs")
+    with _mounted_root(request.root, top), _mounted(request.boot, top / "boot", "ext4"):
+        # A tmpfs stands for the ESP: not every kernel has the vfat driver.
+        with _mounted("esp", top / "boot/efi", "tmpfs"):
+            _call("cp", "-a", f"{request.source}/.", f"{top}/boot/efi/")
+            _call("sed", "-i", "/readonly=true/d", top / "ostree/repo/config")
+            for pattern in ("boot/ostree/*/.*.hmac", "boot/ostree/*/vmlinuz*"):
+                kernel = next(top.glob(pattern))
+                (top / "boot" / kernel.name).hardlink_to(kernel)
+            _call(
+                "mksquashfs", top, request.output, "-root-becomes", str(top), "-wildcards", "-no-recovery",
+                "-no-progress", "-comp", "zstd",
+            )  # fmt: skip
+
+
+STAGES = {
+    "mkdir": stage_mkdir,
+    "selinux-root": stage_selinux_root,
+    "selinux-boot": stage_selinux_boot,
+    "copy": stage_copy,
+    "bootloader": stage_bootloader,
+    "chattr": stage_chattr,
+    "platform": stage_platform,
+    "change-platform": stage_change_platform,
+    "squashfs": stage_squashfs,
+}
+
+
+def main() -> None:
+    """Run the stage that the first argument describes (the child's side)."""
+    request = Request(**json.loads(sys.argv[1]))
+    # Mount points live on a private tmpfs: nothing is left on the host.
+    _call("mount", "-t", "tmpfs", "stage", "/run")
+    STAGES[request.action](request)
+
+
+if __name__ == "__main__":
+    main()
