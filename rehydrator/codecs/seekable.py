@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, TypeAlias
 
 import zstandard
 
@@ -32,18 +32,19 @@ from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, StoreDamagedError
 
 FRAME = 4 << 20
+Pieces: TypeAlias = Iterator[Data]
 _MAX_FRAMES = 0x8000000  # limit of the format
 _local = threading.local()
 
 
 def _compress_frame(data: Data, level: int) -> bytes:
-    """Compress one frame; data that does not shrink at a quick look is not worth the slow level."""
+    """Compress one frame; data that a quick look finds to be incompressible or empty is not worth the slow level."""
 
     def compressor(at: int) -> zstandard.ZstdCompressor:
         return zstandard.ZstdCompressor(level=at, write_checksum=True, write_content_size=True)
 
     quick = compressor(1).compress(data)
-    if len(quick) > len(data) * 0.98 or level <= 1:
+    if level <= 1 or not len(data) / 1000 < len(quick) < len(data) * 0.98:
         return quick
     return min(quick, compressor(level).compress(data), key=len)
 
@@ -58,7 +59,7 @@ def _decompress_frame(data: bytes, size: int) -> bytes:
     return content
 
 
-def compress(pieces: Iterable[Data], out: BinaryIO, *, level: int, threads: int) -> None:
+def compress(pieces: Iterable[Data], out: IO[bytes], *, level: int, threads: int) -> None:
     """Write ``pieces`` (each a frame's content, :data:`FRAME` bytes but for the last) to ``out``.
 
     The result depends on the pieces, the level and the zstd version, not on ``threads``.
@@ -86,7 +87,7 @@ def compress(pieces: Iterable[Data], out: BinaryIO, *, level: int, threads: int)
     out.write(header.pack() + table + footer.pack())
 
 
-def frames_of(source: Source) -> Iterator[Data]:
+def frames_of(source: Source) -> Pieces:
     """Cut a source into the pieces that :func:`compress` takes."""
     for at in range(0, source.size, FRAME):
         yield source.read(at, min(FRAME, source.size - at))

@@ -1,0 +1,77 @@
+"""The program's edge: runs the command line and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from rehydrator.cli import cli
+from rehydrator.errors import ExitCode, OutputClosedError, RehydratorError
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
+    """Leave through the usual clean-up, as an interrupt from the keyboard does."""
+    raise SystemExit(128 + signum)
+
+
+def _complain(text: str) -> None:
+    try:
+        click.echo(f"rehydrator: {text}", err=True)
+    except OSError:
+        return
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; never raises an Exception and never prints a traceback."""
+    try:
+        cli.main(args=arguments, prog_name="rehydrator", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted; nothing was left under a final name")
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        return _report(error)
+    return ExitCode.OK
+
+
+def _report(error: Exception) -> int:
+    """Say in one sentence what went wrong and return the exit code for it."""
+    match error:
+        case OutputClosedError() | BrokenPipeError():
+            return _stdout_is_gone()
+        case RehydratorError():
+            _complain(f"error: {error}")
+            return error.exit_code
+        case click.ClickException():
+            error.show()
+        case OSError():
+            _complain(f"error: {error.filename or 'system'}: {error.strerror or error}")
+        case _:  # a defect of this program
+            if os.environ.get("REHYDRATOR_DEBUG"):
+                traceback.print_exception(error)
+            _complain(f"internal error: {type(error).__name__}: {error}. Set REHYDRATOR_DEBUG=1 and report it, please")
+    return ExitCode.USAGE_OR_IO
+
+
+def _stdout_is_gone() -> int:
+    """Keep the interpreter from complaining about it once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.USAGE_OR_IO
+
+
+def main() -> NoReturn:
+    """Entry point of the console scripts."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

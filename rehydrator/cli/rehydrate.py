@@ -1,0 +1,63 @@
+"""``rehydrator rehydrate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from rehydrator import rehydrate as flow
+from rehydrator.cli.common import arch_option, progress_option, store_option
+from rehydrator.errors import UsageError
+from rehydrator.progress import Style, make_progress
+from rehydrator.selection import Choice, architectures, choose
+from rehydrator.store.reader import Store
+
+
+@click.command()
+@click.argument("dest")
+@click.option("--disk", "disks", multiple=True, metavar="PLATFORM", help="A platform's disk image; may be repeated.")
+@click.option("--iso", is_flag=True, help="The live ISO.")
+@click.option("--pxe", is_flag=True, help="The live PXE kernel, initramfs and rootfs.")
+@click.option("--all", "everything", is_flag=True, help="Every artifact.")
+@arch_option
+@click.option("--skip-validate", is_flag=True, help="Do not compare the sha256 of what is written.")
+@store_option
+@progress_option
+def rehydrate(
+    dest: str,
+    disks: tuple[str, ...],
+    iso: bool,
+    pxe: bool,
+    everything: bool,
+    arch: str | None,
+    skip_validate: bool,
+    store_path: Path,
+    style: Style,
+) -> None:
+    """Give files of the release back, bit for bit.
+
+    DEST is a directory, or '-' for standard output (several artifacts become a tar stream). Files have their
+    upstream names, without outer compression where the release publishes an uncompressed sha256. Each is written
+    under a temporary name and appears only after its sha256 was compared.
+    """
+    choice = Choice(disks, iso, pxe, everything)
+    if choice.empty:
+        raise UsageError(
+            "nothing chosen", hint="Use --disk PLATFORM, --iso, --pxe or --all; 'rehydrator list' shows what is there"
+        )
+    if dest == "-" and sys.stdout.isatty():
+        raise UsageError(
+            "refusing to write an image to a terminal", hint="Redirect standard output, or name a directory"
+        )
+    progress = make_progress(style)
+    options = flow.Options(validate=not skip_validate)
+    with Store(store_path) as store:
+        chosen = choose(store, architectures(store, arch), choice)
+        if dest != "-":
+            flow.to_directory(chosen, store, Path(dest), progress, options)
+        elif len(chosen) == 1:
+            flow.to_stream(chosen[0], store, sys.stdout.buffer, progress, options)
+        else:
+            flow.to_tar(chosen, store, sys.stdout.buffer, progress, options)

@@ -1,0 +1,220 @@
+"""Dehydration: from a release's files to a proven store.
+
+Four steps: take in the canonical; tell every other artifact on the best rung that fits; prove each by rehydrating
+it from the new store; publish the store by one rename. Nothing is published that was not proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rehydrator import rungs
+from rehydrator.errors import InputError, MismatchError, UnsupportedError
+from rehydrator.intake.intake import Content, take_in
+from rehydrator.manifest.schema import Manifest, Rung
+from rehydrator.progress import Progress
+from rehydrator.rehydrate import check
+from rehydrator.release.artifact import Artifact, Inputs, Release
+from rehydrator.store.layout import safe_file_name
+from rehydrator.store.reader import Store
+from rehydrator.store.writer import Staging
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to dehydrate. ``level`` is zstd's for canonical, literals and whole files."""
+
+    jobs: int
+    level: int = 19
+    allow_unhandled: bool = False
+
+
+@dataclass
+class Report:
+    """What became of each artifact, and what a person should know."""
+
+    manifests: list[Manifest] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def dehydrate(inputs: Inputs, target: Path, settings: Settings, progress: Progress) -> Report:
+    """Make the store ``target`` from ``inputs``.
+
+    Raises the errors of its inputs (InputError, MismatchError, CorruptError), UnsupportedError for an unknown kind
+    of artifact and UsageError for a target that exists. On any error nothing is left.
+    """
+    report = Report(notes=[f"{name}: not an artifact for download, left out" for name in inputs.ignored])
+    for release in inputs.releases:
+        _check_kinds(release, settings, report)
+    with Staging(target) as staging:
+        for release in inputs.releases:
+            _ReleaseRun(release, staging, settings, progress, report).run()
+        signatures = [item.signature for release in inputs.releases for item in release.artifacts if item.signature]
+        _prove(inputs, staging, signatures, settings, progress, report)
+        report.manifests = staging.manifests()
+        staging.publish()
+    return report
+
+
+def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
+    unknown = [item for item in release.artifacts if not item.format.known]
+    names = ", ".join(f"{item.identity.platform} {item.identity.format}" for item in unknown)
+    if unknown and not settings.allow_unhandled:
+        raise UnsupportedError(
+            f"unknown kind of artifact: {names}",
+            path=unknown[0].path,
+            hint="--allow-unhandled stores such files whole",
+        )
+    if unknown:
+        report.notes.append(f"{release.arch}: unknown kind, stored whole: {names}")
+    seen: set[str] = set()
+    for item in release.artifacts:
+        for part in (item.identity.key, item.identity.arch, item.path.name):
+            safe_file_name(part, item.path)
+        if item.identity.key in seen:
+            raise InputError("two artifacts have the same platform, format and role", actual=item.identity.key)
+        seen.add(item.identity.key)
+
+
+@contextmanager
+def _pool(jobs: int, progress: Progress) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose threads stop soon after an error or an interrupt."""
+    pool = ThreadPoolExecutor(jobs, "dehydrate")
+    try:
+        yield pool
+    except BaseException:
+        progress.cancel()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _ReleaseRun:
+    """One architecture's way into the staging store."""
+
+    def __init__(
+        self, release: Release, staging: Staging, settings: Settings, progress: Progress, report: Report
+    ) -> None:
+        self._release = release
+        self._staging = staging
+        self._settings = settings
+        self._progress = progress
+        self._report = report
+
+    def run(self) -> None:
+        """Take in the canonical, then all others."""
+        canonicals = [item for item in self._release.artifacts if item.is_canonical]
+        if len(canonicals) != 1:
+            raise InputError(
+                f"the release for {self._release.arch} has no metal raw disk, which everything else is told from",
+                expected="one artifact metal raw",
+                actual=len(canonicals),
+            )
+        content = self._take_in(canonicals[0])
+        try:
+            canonical = rungs.canonical_of(content)
+            with self._progress.task(f"compress {content.content.name}", content.content.size) as task:
+                self._staging.add_canonical(
+                    self._release.arch, content, task, level=self._settings.level, threads=self._settings.jobs
+                )
+            self._staging.set_manifest(rungs.canonical_manifest(content))
+            self._tell_others(canonical, [item for item in self._release.artifacts if item is not canonicals[0]])
+        finally:
+            content.discard()
+
+    def _take_in(self, artifact: Artifact) -> Content:
+        size = artifact.uncompressed_size if artifact.peeled else artifact.size
+        with self._progress.task(f"read {artifact.path.name}", size) as task:
+            return take_in(artifact, self._staging.scratch, task)
+
+    def _tell_others(self, canonical: rungs.Canonical, artifacts: list[Artifact]) -> None:
+        """Tell siblings of the canonical in parallel; what remains goes to the relocator in order."""
+        relocator: rungs.Relocator | None = None
+        with _pool(self._settings.jobs, self._progress) as pool:
+            futures = [pool.submit(self._by_edits, item, canonical) for item in artifacts]
+            remaining: list[rungs.Peeled] = []
+            try:
+                for future in futures:
+                    peeled = future.result()
+                    if peeled is None:
+                        continue
+                    remaining.append(peeled)
+                    relocator = relocator or rungs.Relocator(
+                        canonical.source, self._staging.blobs, level=self._settings.level, threads=self._settings.jobs
+                    )
+                    self._relocate(relocator, peeled)
+            finally:
+                for peeled in remaining:
+                    peeled.content.discard()
+
+    def _by_edits(self, artifact: Artifact, canonical: rungs.Canonical) -> rungs.Peeled | None:
+        """Tell an artifact by edits; return it peeled where that does not work."""
+        content = self._take_in(artifact)
+        try:
+            peeled = rungs.peel(content)
+            manifest = rungs.by_edits(peeled, canonical, self._staging.blobs)
+        except BaseException:
+            content.discard()
+            raise
+        if manifest is None:
+            return peeled
+        content.discard()
+        self._staging.set_manifest(manifest)
+        return None
+
+    def _relocate(self, relocator: rungs.Relocator, peeled: rungs.Peeled) -> None:
+        content = peeled.content
+        if peeled.note:
+            self._report.notes.append(peeled.note)
+        with self._progress.task(f"relocate {content.content.name}") as task:
+            manifest = relocator.by_relocation(peeled) or relocator.whole(content)
+            task.note = manifest.rung.value
+        self._staging.set_manifest(manifest)
+        relocator.add_reference(content)
+
+
+def _prove(
+    inputs: Inputs,
+    staging: Staging,
+    signatures: list[Path],
+    settings: Settings,
+    progress: Progress,
+    report: Report,
+) -> None:
+    """Rehydrate every artifact from the staged store; one that comes out wrong drops to ``stored`` and is retried."""
+    unproven = {(item.artifact.arch, item.artifact.key) for item in staging.manifests()}
+    artifacts = {(item.identity.arch, item.identity.key): item for r in inputs.releases for item in r.artifacts}
+    while unproven:
+        staging.write_index(inputs.stream, signatures)
+        with Store(staging.root, threads=1) as store, _pool(settings.jobs, progress) as pool:
+            manifests = [store.manifest_by_key(arch, key) for arch, key in sorted(unproven)]
+            futures = {pool.submit(check, item, store, progress): item for item in manifests}
+            failed = [manifest for future, manifest in futures.items() if not _proven(future, manifest, report)]
+        unproven = {(item.artifact.arch, item.artifact.key) for item in failed}
+        for manifest in failed:
+            _drop(artifacts[manifest.artifact.arch, manifest.artifact.key], staging, settings, progress)
+
+
+def _proven(future: Future[None], manifest: Manifest, report: Report) -> bool:
+    try:
+        future.result()
+    except MismatchError as error:
+        if manifest.rung is Rung.STORED:
+            raise
+        report.notes.append(f"{manifest.content.name}: rung {manifest.rung} does not hold, stored whole: {error}")
+        return False
+    return True
+
+
+def _drop(artifact: Artifact, staging: Staging, settings: Settings, progress: Progress) -> None:
+    with progress.task(f"store {artifact.path.name}") as task:
+        content = take_in(artifact, staging.scratch, task)
+        try:
+            manifest = rungs.whole(content, staging.blobs, level=settings.level, threads=settings.jobs)
+        finally:
+            content.discard()
+        staging.set_manifest(manifest)

@@ -1,0 +1,99 @@
+"""The partition table of a disk: which bytes belong to which partition."""
+
+from __future__ import annotations
+
+import bisect
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rehydrator.disk.c_gpt import MAX_ENTRIES_BYTES, MIN_ENTRY_SIZE, SECTOR_SIZES, SIGNATURE, GptEntry, GptHeader
+from rehydrator.disk.extents import Extent
+from rehydrator.disk.source import Source
+from rehydrator.errors import CorruptError
+
+
+@dataclass(frozen=True)
+class Region:
+    """A named part of a disk: a partition (``p3 boot``), part of the table (``gpt``) or a gap between them."""
+
+    name: str
+    extent: Extent
+
+
+@dataclass(frozen=True)
+class PartitionTable:
+    """All regions of a disk in order, without overlap and without gaps."""
+
+    sector_size: int
+    regions: tuple[Region, ...]
+
+    def split(self, extent: Extent) -> Iterator[tuple[Region, Extent]]:
+        """Yield the parts of ``extent`` region by region."""
+        starts = [region.extent.offset for region in self.regions]
+        at = extent.offset
+        index = max(bisect.bisect_right(starts, at) - 1, 0)
+        while at < extent.end:
+            region = self.regions[index]
+            last = index == len(self.regions) - 1
+            stop = extent.end if last else min(extent.end, region.extent.end)
+            yield region, Extent(at, stop - at)
+            at, index = stop, index + 1
+
+
+def read_table(disk: Source) -> PartitionTable:
+    """Read the primary GPT of ``disk``; a disk without one is a single region named ``disk``.
+
+    Raises CorruptError for a table whose checksum or partitions are wrong.
+    """
+    for sector in SECTOR_SIZES:
+        if disk.size >= 2 * sector:
+            header = GptHeader.parse(disk.read(sector, GptHeader.SIZE))
+            if header.Signature == SIGNATURE:
+                return PartitionTable(sector, tuple(_regions(disk, header, sector)))
+    return PartitionTable(SECTOR_SIZES[0], (Region("disk", Extent(0, disk.size)),))
+
+
+def _entries(disk: Source, header: GptHeader, sector: int) -> Iterator[tuple[int, GptEntry]]:
+    at = header.PartitionEntryLBA * sector
+    step = header.SizeOfPartitionEntry
+    length = step * header.NumberOfPartitionEntries
+    if step < MIN_ENTRY_SIZE or length > MAX_ENTRIES_BYTES or at + length > disk.size:
+        raise CorruptError("impossible GPT entry array", offset=sector, actual=f"{length} bytes at {at:#x}")
+    data = bytes(disk.read(at, length))
+    crc = zlib.crc32(data)
+    if crc != header.PartitionEntryArrayCRC32:
+        raise CorruptError(
+            "wrong GPT entry array checksum",
+            offset=at,
+            expected=f"{header.PartitionEntryArrayCRC32:#010x}",
+            actual=f"{crc:#010x}",
+        )
+    for number in range(header.NumberOfPartitionEntries):
+        entry = GptEntry.parse(data, number * step)
+        if entry.PartitionTypeGUID != bytes(16):
+            yield number + 1, entry
+
+
+def _regions(disk: Source, header: GptHeader, sector: int) -> Iterator[Region]:
+    yield Region("mbr", Extent(0, sector))
+    at = sector
+    end_of_table = header.FirstUsableLBA * sector
+    if sector < end_of_table <= disk.size:
+        yield Region("gpt", Extent(at, end_of_table - at))
+        at = end_of_table
+    for number, entry in sorted(_entries(disk, header, sector), key=lambda item: item[1].StartingLBA):
+        start, end = entry.StartingLBA * sector, (entry.EndingLBA + 1) * sector
+        if start < at or end < start or end > disk.size:
+            raise CorruptError(f"partition {number} overlaps or leaves the disk", offset=start)
+        if start > at:
+            yield Region("gap", Extent(at, start - at))
+        name = entry.PartitionName.decode("utf-16-le", "replace").rstrip("\0")
+        yield Region(f"p{number} {name}".rstrip(), Extent(start, end - start))
+        at = end
+    backup = header.AlternateLBA * sector
+    if at < backup < disk.size:
+        yield Region("backup gpt", Extent(at, backup + sector - at))
+        at = backup + sector
+    if at < disk.size:
+        yield Region("tail", Extent(at, disk.size - at))

@@ -1,0 +1,95 @@
+"""The direct engine: edits become block writes over the canonical, in memory, without a VM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rehydrator.disk.overlay import Overlay
+from rehydrator.disk.source import Source
+from rehydrator.edits.grow import Grow
+from rehydrator.errors import StoreDamagedError
+from rehydrator.layers.table import layer_for
+from rehydrator.manifest.schema import (
+    CANONICAL,
+    BlobRef,
+    EditedDisk,
+    Manifest,
+    Relocated,
+    Stored,
+)
+from rehydrator.manifest.text import decode
+from rehydrator.relocation.segments import Segment, SegmentSource
+from rehydrator.store.depot import Depot
+
+_MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain, so that a cycle ends
+
+
+class _ManifestBlobs:
+    """The blobs that one manifest lists, by name."""
+
+    def __init__(self, manifest: Manifest, depot: Depot) -> None:
+        self._refs: dict[str, BlobRef] = {ref.sha256: ref for ref in manifest.blobs}
+        self._depot = depot
+
+    def blob(self, name: str) -> bytes:
+        """Return the content of blob ``name``."""
+        try:
+            ref = self._refs[name]
+        except KeyError:
+            raise StoreDamagedError("an edit names a blob that its manifest does not list", actual=name) from None
+        return self._depot.small_blob(ref)
+
+
+def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
+    """Return the artifact's content, computed while it is read."""
+    source = body_source(manifest, depot, depth=depth)
+    for record in reversed(manifest.layers):
+        source = layer_for(record).wrap(source, record)
+    return source
+
+
+def body_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
+    """Return what lies inside the manifest's layers: usually the raw disk."""
+    if depth > _MAX_DEPTH:
+        raise StoreDamagedError("artifacts refer to each other in a circle", actual=manifest.artifact.key)
+    match manifest.body:
+        case EditedDisk() as body:
+            return _edited(body, manifest, depot, depth)
+        case Relocated() as body:
+            return _relocated(body, manifest, depot, depth)
+        case Stored() as body:
+            return depot.large_blob(body.blob)
+
+
+def _reference(name: str, manifest: Manifest, depot: Depot, depth: int) -> Source:
+    arch = manifest.artifact.arch
+    if name == CANONICAL:
+        return depot.canonical(arch)
+    return artifact_source(depot.manifest_by_key(arch, name), depot, depth=depth + 1)
+
+
+def _edited(body: EditedDisk, manifest: Manifest, depot: Depot, depth: int) -> Source:
+    base = _reference(body.base, manifest, depot, depth)
+    if body.edits and isinstance(body.edits[0], Grow):
+        if body.edits[0].size < base.size:
+            raise StoreDamagedError("a grow edit would shrink the disk", actual=body.edits[0].size)
+        base = body.edits[0].grown(base)
+    if not body.edits:
+        return base
+    disk = Overlay(base)
+    blobs = _ManifestBlobs(manifest, depot)
+    for edit in body.edits:
+        try:
+            edit.apply(disk, blobs)
+        except ValueError as error:
+            raise StoreDamagedError(f"edit can't be applied: {error}", actual=edit.describe()) from error
+    return disk
+
+
+def _relocated(body: Relocated, manifest: Manifest, depot: Depot, depth: int) -> Source:
+    references: Sequence[Source] = [_reference(name, manifest, depot, depth) for name in body.references]
+    name = Path(f"blob {body.segments.sha256}")
+    segments = decode(depot.small_blob(body.segments), list[Segment], name)
+    literals = depot.large_blob(body.literals) if body.literals else None
+    return SegmentSource(body.size, segments, references, literals)

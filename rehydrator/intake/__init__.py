@@ -1,0 +1,1 @@
+"""Intake: from a shipped file to checked, random-access content."""

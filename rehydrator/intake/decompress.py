@@ -1,0 +1,80 @@
+"""Taking off the outer compression of a shipped file, as a stream of pieces."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from rehydrator.disk.extents import CHUNK
+from rehydrator.errors import CorruptError, InputError
+from rehydrator.release.formats import Compression
+
+
+@contextmanager
+def _opened(path: Path, compression: Compression) -> Iterator[IO[bytes]]:
+    match compression:
+        case "xz":
+            with lzma.open(path) as stream:
+                yield stream
+        case "gzip":
+            with gzip.open(path) as unzipped:
+                yield cast(IO[bytes], unzipped)
+        case "zip":
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+                if len(members) != 1:
+                    raise CorruptError("a shipped zip holds one file", path=path, expected=1, actual=len(members))
+                with archive.open(members[0]) as stream:
+                    yield stream
+        case "none":
+            with path.open("rb") as stream:
+                yield stream
+
+
+def pieces(path: Path, compression: Compression, limit: int | None = None) -> Iterator[bytes]:
+    """Yield the content of ``path`` in pieces of :data:`CHUNK` bytes (the last one less).
+
+    More than ``limit`` bytes, a truncated or a damaged stream raise CorruptError.
+    """
+    total = 0
+    try:
+        with _opened(path, compression) as stream:
+            while piece := _read_full(stream):
+                total += len(piece)
+                if limit is not None and total > limit:
+                    raise CorruptError("holds more than its metadata says", path=path, expected=f"{limit} bytes")
+                yield piece
+    except EOFError as error:
+        raise CorruptError(
+            f"{compression} stream is truncated", path=path, actual=f"ends after {total} bytes"
+        ) from error
+    except (
+        lzma.LZMAError,
+        gzip.BadGzipFile,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise CorruptError(f"{compression} stream is damaged after {total} bytes: {error}", path=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+
+
+def _read_full(stream: IO[bytes]) -> bytes:
+    """Read a whole chunk: decompressors return short reads at their block borders."""
+    first = stream.read(CHUNK)
+    if len(first) in (0, CHUNK):
+        return first
+    parts = [first]
+    missing = CHUNK - len(first)
+    while missing and (part := stream.read(missing)):
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

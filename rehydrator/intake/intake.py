@@ -1,0 +1,131 @@
+"""Checking an input's digests and making its content available for random access."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehydrator.disk.extents import Extent, ExtentMap, nonzero_blocks
+from rehydrator.disk.sink import HashSink
+from rehydrator.disk.source import FileSource
+from rehydrator.errors import InputError, MismatchError, OutputError
+from rehydrator.intake.decompress import pieces
+from rehydrator.manifest.schema import File
+from rehydrator.progress import Task
+from rehydrator.release.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Content:
+    """An artifact whose digests were compared, open for reading; close ``source`` and ``discard`` it when done."""
+
+    artifact: Artifact
+    shipped: File
+    content: File
+    source: FileSource
+    temporary: bool
+
+    def discard(self) -> None:
+        """Close the content and delete it where it is a decompressed copy."""
+        self.source.close()
+        if self.temporary:
+            self.source.path.unlink(missing_ok=True)
+
+
+def take_in(artifact: Artifact, scratch: Path, task: Task) -> Content:
+    """Read an input once, compare its digests and return its content.
+
+    A compressed artifact with a promised uncompressed digest is decompressed to a sparse file in ``scratch``.
+    Raises MismatchError for a wrong digest, CorruptError for a damaged stream, InputError for a missing file.
+    """
+    _check_present(artifact)
+    if artifact.peeled:
+        return _decompressed(artifact, scratch, task)
+    digest, extents, size = _pass_through(artifact, None, task)
+    _compare("sha256", artifact.sha256, digest, artifact)
+    shipped = File(artifact.path.name, size, digest)
+    return Content(artifact, shipped, shipped, FileSource(artifact.path, extents), temporary=False)
+
+
+def _check_present(artifact: Artifact) -> None:
+    try:
+        size = artifact.path.stat().st_size
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=artifact.path) from error
+    if artifact.size is not None and size != artifact.size:
+        hint = "The file is truncated" if size < artifact.size else None
+        raise MismatchError("has another size", path=artifact.path, expected=artifact.size, actual=size, hint=hint)
+
+
+def _compare(what: str, expected: str, actual: str, artifact: Artifact) -> None:
+    if expected != actual:
+        raise MismatchError(
+            f"{what} is not that of the release metadata",
+            path=artifact.path,
+            expected=expected,
+            actual=actual,
+            hint="Fetch the file again",
+        )
+
+
+def _decompressed(artifact: Artifact, scratch: Path, task: Task) -> Content:
+    with artifact.path.open("rb") as stream:
+        shipped = hashlib.file_digest(stream, "sha256").hexdigest()
+    _compare("sha256", artifact.sha256, shipped, artifact)
+    fd, name = tempfile.mkstemp(prefix=f"{artifact.identity.platform}-", dir=scratch)
+    path = Path(name)
+    try:
+        try:
+            digest, extents, size = _pass_through(artifact, fd, task)
+        finally:
+            os.close(fd)
+        _compare("uncompressed-sha256", artifact.uncompressed_sha256 or "", digest, artifact)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return Content(
+        artifact,
+        File(artifact.path.name, artifact.path.stat().st_size, shipped),
+        File(artifact.content_name, size, digest),
+        FileSource(path, extents),
+        temporary=True,
+    )
+
+
+def _pass_through(artifact: Artifact, fd: int | None, task: Task) -> tuple[str, ExtentMap, int]:
+    """Hash the content, note which blocks are not zero and write those to ``fd`` if there is one."""
+    compression = artifact.format.compression if artifact.peeled else "none"
+    extents: list[Extent] = []
+    at = 0
+    sha256 = HashSink()
+    try:
+        for piece in pieces(artifact.path, compression, artifact.uncompressed_size if artifact.peeled else None):
+            sha256.write(piece)
+            runs = list(nonzero_blocks(piece, at))
+            extents += runs
+            if fd is not None:
+                _write_runs(fd, piece, at, runs, artifact)
+            at += len(piece)
+            task.advance(len(piece))
+        if fd is not None:
+            os.ftruncate(fd, at)
+        return sha256.hexdigest(), ExtentMap(extents), at
+    finally:
+        sha256.close()
+
+
+def _write_runs(fd: int, piece: bytes, base: int, runs: list[Extent], artifact: Artifact) -> None:
+    try:
+        for run in runs:
+            view = memoryview(piece)[run.offset - base : run.end - base]
+            done = 0
+            while done < len(view):
+                done += os.pwrite(fd, view[done:], run.offset + done)
+    except OSError as error:
+        raise OutputError(
+            f"no room for decompressing {artifact.path.name}: {error.strerror}",
+            hint="Free some space or put the store elsewhere",
+        ) from error

@@ -1,0 +1,1 @@
+"""The manifest: its schema, its text form, its version."""

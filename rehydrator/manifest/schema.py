@@ -1,0 +1,144 @@
+"""The schema of a manifest: everything that is known about one artifact of a release.
+
+docs/manifest.md describes every field with examples; a test keeps the two together.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from rehydrator.edits.blocks import Blocks
+from rehydrator.edits.grow import Grow
+from rehydrator.layers.qcow2_record import Qcow2Record
+from rehydrator.manifest.version import MANIFEST_VERSION
+
+Edit: TypeAlias = Grow | Blocks
+LayerRecord: TypeAlias = Qcow2Record
+
+CANONICAL = "canonical"
+
+
+class Rung(enum.StrEnum):
+    """How well an artifact is understood, best first."""
+
+    EDITS = "edits"
+    RELOCATED = "relocated"
+    STORED = "stored"
+
+
+class BlobRef(msgspec.Struct, frozen=True):
+    """A blob of the store. ``sha256`` and ``size`` are those of the file, ``content_size`` what it expands to."""
+
+    sha256: str
+    size: int
+    content_size: int
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which artifact of which release this is, in the words of CoreOS stream metadata."""
+
+    platform: str
+    arch: str
+    format: str
+    role: str
+    release: str
+
+    @property
+    def key(self) -> str:
+        """The name of the artifact within its architecture: ``platform.format.role``."""
+        return f"{self.platform}.{self.format}.{self.role}"
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file by name, size in bytes and sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class EditedDisk(msgspec.Struct, tag="edits", tag_field="rung", frozen=True):
+    """A disk made from ``base`` by ``edits``, in order."""
+
+    base: str
+    edits: list[Edit]
+
+
+class Relocated(msgspec.Struct, tag="relocated", tag_field="rung", frozen=True):
+    """Bytes copied from ``references`` (the canonical, other artifacts) plus literal ones.
+
+    ``segments`` is a blob with the JSON list of :class:`~rehydrator.relocation.segments.Segment`.
+    """
+
+    size: int
+    references: list[str]
+    segments: BlobRef
+    literals: BlobRef | None
+    copied: int
+
+
+class Stored(msgspec.Struct, tag="stored", tag_field="rung", frozen=True):
+    """Kept whole, compressed."""
+
+    blob: BlobRef
+
+
+Body: TypeAlias = EditedDisk | Relocated | Stored
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """One artifact.
+
+    ``shipped`` is the file as published; ``content`` is the file that rehydration gives back: without its outer
+    ``compression`` where the release publishes an uncompressed sha256, else the shipped file itself.
+    ``layers`` lie around ``body``, outermost first.
+    """
+
+    version: str = MANIFEST_VERSION
+    artifact: Identity
+    shipped: File
+    content: File
+    compression: Literal["none", "xz", "gzip", "zip"]
+    layers: list[LayerRecord]
+    body: Body
+    blobs: list[BlobRef]
+
+    @property
+    def rung(self) -> Rung:
+        """The rung that the body stands on."""
+        match self.body:
+            case EditedDisk():
+                return Rung.EDITS
+            case Relocated():
+                return Rung.RELOCATED
+            case Stored():
+                return Rung.STORED
+
+
+class CanonicalRef(msgspec.Struct, frozen=True):
+    """The canonical disk of an architecture: its file in the store, its content, its map of non-zero blocks."""
+
+    file: File
+    content: File
+    extents: BlobRef
+
+
+class ArchIndex(msgspec.Struct, frozen=True):
+    """All that the store has for one architecture; ``manifests`` are files relative to the store."""
+
+    release: str
+    canonical: CanonicalRef
+    manifests: list[File]
+
+
+class StoreIndex(msgspec.Struct, frozen=True, kw_only=True):
+    """``store.json``: pins every other file of the store by its sha256."""
+
+    format: Literal["rehydrator-store"] = "rehydrator-store"
+    version: str
+    architectures: dict[str, ArchIndex]
+    stream: File | None = None
+    signatures: list[File] = []

@@ -1,0 +1,1 @@
+"""Releases: which artifacts there are, as coreos-assembler or stream metadata tell it."""

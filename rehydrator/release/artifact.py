@@ -1,0 +1,65 @@
+"""Artifacts and releases as the rest of the program sees them, wherever they were described."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehydrator.manifest.schema import Identity
+from rehydrator.release.formats import Format, parse_format
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a release on this machine. Digests are sha256 in hexadecimal, sizes are in bytes."""
+
+    identity: Identity
+    path: Path
+    sha256: str
+    size: int | None = None
+    uncompressed_sha256: str | None = None
+    uncompressed_size: int | None = None
+    signature: Path | None = None
+
+    @property
+    def format(self) -> Format:
+        """The format of the file."""
+        return parse_format(self.identity.format)
+
+    @property
+    def peeled(self) -> bool:
+        """Whether the release promises a digest for the file without its outer compression."""
+        return self.uncompressed_sha256 is not None and self.format.compression != "none"
+
+    @property
+    def content_container(self) -> str:
+        """The container format of the content; empty where a compression that has to stay hides it."""
+        return self.format.container if self.peeled or self.format.compression == "none" else ""
+
+    @property
+    def content_name(self) -> str:
+        """Name of the file that rehydration gives back."""
+        return self.path.name.removesuffix(self.format.suffix) if self.peeled else self.path.name
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether this is the metal raw disk, from which all others are told."""
+        return (self.identity.platform, self.format.container, self.identity.role) == ("metal", "raw", "disk")
+
+
+@dataclass(frozen=True)
+class Release:
+    """The artifacts of one build for one architecture."""
+
+    arch: str
+    release: str
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All releases that were named, and the stream metadata that came with them, if any."""
+
+    releases: tuple[Release, ...]
+    stream: bytes | None
+    ignored: tuple[str, ...] = ()

@@ -1,0 +1,36 @@
+"""Artifact formats: the ``formats`` keys of stream metadata, which are also file name suffixes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Compression: TypeAlias = Literal["none", "xz", "gzip", "zip"]
+
+_COMPRESSIONS: dict[str, Compression] = {"xz": "xz", "gz": "gzip", "zip": "zip"}
+
+# Containers whose inside is read by this version; the others are handled as the bytes they are.
+DISK_CONTAINERS = frozenset({"raw", "4k.raw", "qcow2"})
+OPAQUE_CONTAINERS = frozenset({"vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive", "iso", "pxe"})
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format taken apart: ``qcow2.xz`` is container ``qcow2`` in compression ``xz``."""
+
+    container: str
+    compression: Compression
+    suffix: str
+
+    @property
+    def known(self) -> bool:
+        """Whether the container is one that CoreOS releases have."""
+        return self.container in DISK_CONTAINERS | OPAQUE_CONTAINERS
+
+
+def parse_format(name: str) -> Format:
+    """Take a format name apart; unknown containers are left to the caller."""
+    stem, dot, last = name.rpartition(".")
+    if dot and last in _COMPRESSIONS:
+        return Format(stem, _COMPRESSIONS[last], f".{last}")
+    return Format(name, "none", "")

@@ -1,0 +1,79 @@
+"""Telling what an input path is and reading all inputs of a dehydration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from rehydrator.errors import InputError, UsageError
+from rehydrator.release import cosa
+from rehydrator.release.artifact import Inputs, Release
+from rehydrator.release.stream import merge_streams, read_stream
+
+
+class _Sniff(msgspec.Struct):
+    """The keys that tell one JSON file from another."""
+
+    architectures: dict[str, msgspec.Raw] | None = None
+    buildid: str | None = None
+
+
+def read_inputs(paths: Iterable[Path], arch: str | None) -> Inputs:
+    """Read build directories and stream metadata files; keep ``arch`` only, or all where it is None."""
+    releases: list[Release] = []
+    streams: list[bytes] = []
+    ignored: list[str] = []
+    for path in paths:
+        found, stream, left_out = _read(path)
+        releases += found
+        ignored += left_out
+        if stream is not None:
+            streams.append(stream)
+    chosen = [release for release in releases if arch in (None, "all", release.arch)]
+    if not chosen:
+        available = ", ".join(sorted({release.arch for release in releases})) or "none"
+        raise UsageError(f"no input for architecture {arch}", hint=f"The inputs have: {available}")
+    seen: set[str] = set()
+    for release in chosen:
+        if release.arch in seen:
+            raise UsageError(f"two inputs bring architecture {release.arch}", hint="Choose one of them")
+        seen.add(release.arch)
+    return Inputs(tuple(chosen), merge_streams(streams), tuple(ignored))
+
+
+def _read(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
+    if path.is_file():
+        return _read_json(path)
+    if not path.is_dir():
+        raise InputError("no such file or directory", path=path)
+    for directory, stream in ((path / "builds", path / "stream.json"), (path, path.parent / "stream.json")):
+        if (directory / "builds.json").is_file():
+            builds = cosa.read_builds(directory)
+            document = stream.read_bytes() if stream.is_file() else None
+            return [b.release for b in builds], document, [name for b in builds for name in b.ignored]
+    if (path / "meta.json").is_file():
+        build = cosa.read_build(path)
+        return [build.release], None, list(build.ignored)
+    if (path / "stream.json").is_file():
+        return _read_json(path / "stream.json")
+    raise InputError(
+        "neither a coreos-assembler build directory nor stream metadata",
+        path=path,
+        expected="builds/builds.json, builds.json, meta.json or stream.json in it",
+    )
+
+
+def _read_json(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
+    data = path.read_bytes()
+    try:
+        sniff = msgspec.json.decode(data, type=_Sniff)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"is not JSON of a release: {error}", path=path) from error
+    if sniff.architectures is not None:
+        return read_stream(path), data, []
+    if sniff.buildid is not None:
+        build = cosa.read_build(path.parent)
+        return [build.release], None, list(build.ignored)
+    raise InputError("is neither stream metadata nor a meta.json", path=path)

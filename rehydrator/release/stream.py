@@ -1,0 +1,104 @@
+"""CoreOS stream metadata: what a stream's artifacts are, with local files beside it.
+
+Source: https://github.com/coreos/stream-metadata-go (``stream/stream.go``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from rehydrator.errors import InputError, UsageError
+from rehydrator.manifest.schema import Identity
+from rehydrator.manifest.text import decode
+from rehydrator.release.artifact import Artifact, Release
+
+
+class _File(msgspec.Struct, rename="kebab"):
+    location: str
+    sha256: str
+    uncompressed_sha256: str | None = None
+
+
+class _Platform(msgspec.Struct):
+    release: str
+    formats: dict[str, dict[str, _File]]
+
+
+class _Arch(msgspec.Struct):
+    artifacts: dict[str, _Platform]
+
+
+class _Stream(msgspec.Struct):
+    stream: str
+    architectures: dict[str, _Arch]
+
+
+def read_stream(path: Path) -> list[Release]:
+    """Read the releases whose files lie near the stream metadata file ``path``.
+
+    A file is looked for beside it and, as in a build directory, under ``builds/<release>/<arch>/``. An
+    architecture of which no file is there is passed over; one of which only some are there is an error.
+    """
+    stream = decode(path.read_bytes(), _Stream, path)
+    releases = []
+    for arch, content in stream.architectures.items():
+        artifacts = tuple(
+            _artifact(file, Identity(platform, arch, suffix, role, item.release), path)
+            for platform, item in content.artifacts.items()
+            for suffix, roles in item.formats.items()
+            for role, file in roles.items()
+        )
+        missing = [artifact.path.name for artifact in artifacts if not artifact.path.is_file()]
+        if len(missing) == len(artifacts):
+            continue
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(artifacts)} files for {arch} are not here",
+                path=path,
+                actual=", ".join(missing[:5]) + (" …" if len(missing) > 5 else ""),
+            )
+        releases.append(Release(arch, artifacts[0].identity.release, artifacts))
+    if not releases:
+        raise InputError("none of the files it names are here", path=path, hint="Put it beside the downloaded files")
+    return releases
+
+
+def _artifact(file: _File, identity: Identity, stream: Path) -> Artifact:
+    name = PurePosixPath(unquote(urlsplit(file.location).path)).name
+    if not name or name in {".", ".."}:
+        raise InputError("a location has no file name", path=stream, actual=file.location)
+    nested = stream.parent / "builds" / identity.release / identity.arch / name
+    path = nested if nested.is_file() else stream.parent / name
+    signature = path.with_name(name + ".sig")
+    return Artifact(
+        identity=identity,
+        path=path,
+        sha256=file.sha256,
+        uncompressed_sha256=file.uncompressed_sha256,
+        signature=signature if signature.is_file() else None,
+    )
+
+
+def merge_streams(documents: list[bytes]) -> bytes | None:
+    """Return the one stream metadata document of several inputs.
+
+    A single document, or equal ones, stay verbatim; documents of different architectures are joined.
+    """
+    distinct = list(dict.fromkeys(documents))
+    if len(distinct) < 2:
+        return distinct[0] if distinct else None
+    joined: dict[str, Any] = msgspec.json.decode(distinct[0])
+    for document in distinct[1:]:
+        other = msgspec.json.decode(document)
+        both = joined["architectures"].keys() & other["architectures"].keys()
+        if other.get("stream") != joined.get("stream") or both:
+            raise UsageError(
+                "the inputs bring stream metadata that can't be joined",
+                actual=f"streams {joined.get('stream')} and {other.get('stream')}, both with {sorted(both)}",
+            )
+        joined["architectures"].update(other["architectures"])
+    return msgspec.json.format(msgspec.json.encode(joined), indent=4)

@@ -1,0 +1,183 @@
+"""What ``list``, ``info`` and ``build dehydrate`` tell about artifacts, as structs and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from rehydrator.layers.table import layer_for
+from rehydrator.manifest.schema import EditedDisk, Manifest, Relocated, Stored
+from rehydrator.selection import short_name
+from rehydrator.store.reader import Store
+
+SCHEMA = 1
+_SHORT_HASH = 12
+
+
+class ArtifactReport(msgspec.Struct, frozen=True):
+    """One artifact as ``--json`` shows it. Sizes in bytes; ``stored_size`` is what the store holds for it alone."""
+
+    name: str
+    short_name: str
+    key: str
+    platform: str
+    arch: str
+    format: str
+    role: str
+    release: str
+    rung: str
+    shipped_size: int
+    sha256: str
+    content_name: str
+    content_size: int
+    content_sha256: str
+    compressed: str
+    stored_size: int
+    literal_bytes: int
+    layers: list[str]
+    changes: list[str]
+
+
+class StoreReport(msgspec.Struct, frozen=True):
+    """The versioned JSON document of ``list --json`` and ``info --json``."""
+
+    schema: int
+    artifacts: list[ArtifactReport]
+
+
+def stored_size(manifest: Manifest, store: Store) -> int:
+    """Bytes in the store for this artifact: manifest and blobs, and the canonical for the metal disk."""
+    index = store.arch(manifest.artifact.arch)
+    position = store.manifests(manifest.artifact.arch).index(manifest)
+    size = index.manifests[position].size + sum(ref.size for ref in manifest.blobs)
+    if is_canonical(manifest, store):
+        size += index.canonical.file.size + index.canonical.extents.size
+    return size
+
+
+def is_canonical(manifest: Manifest, store: Store) -> bool:
+    """Whether the artifact's content is the canonical itself."""
+    return manifest.content.sha256 == store.arch(manifest.artifact.arch).canonical.content.sha256
+
+
+def describe_changes(manifest: Manifest, store: Store) -> list[str]:
+    """Tell the body as a person would."""
+    match manifest.body:
+        case EditedDisk(edits=[]):
+            return ["the canonical disk itself"] if is_canonical(manifest, store) else ["no change"]
+        case EditedDisk() as body:
+            return [edit.describe() for edit in body.edits]
+        case Relocated() as body:
+            literal = body.literals.content_size if body.literals else 0
+            sources = ", ".join(body.references)
+            return [f"{body.copied} bytes copied from {sources}", f"{literal} literal bytes"]
+        case Stored() as body:
+            return [f"kept whole: {body.blob.content_size} bytes compressed to {body.blob.size}"]
+
+
+def literal_bytes(manifest: Manifest) -> int:
+    """Bytes that the manifest carries without naming their cause."""
+    match manifest.body:
+        case EditedDisk() as body:
+            return sum(edit.literal_bytes() for edit in body.edits)
+        case Relocated() as body:
+            return body.literals.content_size if body.literals else 0
+        case Stored() as body:
+            return body.blob.content_size
+
+
+def artifact_report(manifest: Manifest, store: Store) -> ArtifactReport:
+    """Gather everything about one artifact."""
+    identity = manifest.artifact
+    return ArtifactReport(
+        name=manifest.shipped.name,
+        short_name=short_name(manifest),
+        key=identity.key,
+        platform=identity.platform,
+        arch=identity.arch,
+        format=identity.format,
+        role=identity.role,
+        release=identity.release,
+        rung=manifest.rung.value,
+        shipped_size=manifest.shipped.size,
+        sha256=manifest.shipped.sha256,
+        content_name=manifest.content.name,
+        content_size=manifest.content.size,
+        content_sha256=manifest.content.sha256,
+        compressed="exact" if manifest.compression == "none" else "by content",
+        stored_size=stored_size(manifest, store),
+        literal_bytes=literal_bytes(manifest),
+        layers=[layer_for(record).describe(record) for record in manifest.layers],
+        changes=describe_changes(manifest, store),
+    )
+
+
+def store_report(manifests: Sequence[Manifest], store: Store) -> StoreReport:
+    """Gather everything about several artifacts."""
+    return StoreReport(SCHEMA, [artifact_report(item, store) for item in manifests])
+
+
+def human(size: int) -> str:
+    """A size in binary units, e.g. ``1.4 MiB``."""
+    value, unit = float(size), "B"
+    for bigger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, bigger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _table(rows: Sequence[Sequence[str]], right: frozenset[int]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def list_table(artifacts: Sequence[ArtifactReport]) -> Iterator[str]:
+    """Lines of ``list``."""
+    head = ("NAME", "PLATFORM", "ARCH", "RUNG", "SHIPPED", "CONTENT", "STORED", "SHA256", "CONTENT SHA256")
+    rows = [
+        (
+            item.name,
+            item.short_name,
+            item.arch,
+            item.rung,
+            human(item.shipped_size),
+            human(item.content_size),
+            human(item.stored_size),
+            item.sha256[:_SHORT_HASH],
+            item.content_sha256[:_SHORT_HASH],
+        )
+        for item in artifacts
+    ]
+    yield from _table([head, *rows], frozenset({4, 5, 6}))
+
+
+def info_text(item: ArtifactReport) -> Iterator[str]:
+    """Lines of ``info`` for one artifact."""
+    yield item.name
+    yield f"  platform      {item.platform} ({item.format}, {item.role}), {item.arch}, release {item.release}"
+    yield f"  shipped       {item.shipped_size} bytes, sha256 {item.sha256}"
+    yield f"  rehydrates to {item.content_name}, {item.content_size} bytes, sha256 {item.content_sha256}"
+    yield f"  compressed    {item.compressed}"
+    yield f"  rung          {item.rung}, stored in {human(item.stored_size)}"
+    for layer in item.layers:
+        yield f"  layer         {layer}"
+    for change in item.changes:
+        yield f"  change        {change}"
+    yield f"  literal bytes {item.literal_bytes}"
+
+
+def dehydration_table(store: Store) -> Iterator[str]:
+    """Lines that ``build dehydrate`` ends with."""
+    artifacts = [artifact_report(item, store) for arch in store.architectures for item in store.manifests(arch)]
+    head = ("ARTIFACT", "RUNG", "SHIPPED", "STORED")
+    rows = [(item.name, item.rung, human(item.shipped_size), human(item.stored_size)) for item in artifacts]
+    total = sum((store.root / file.name).stat().st_size for file in store.files())
+    rows.append(("total", "", human(sum(item.shipped_size for item in artifacts)), human(total)))
+    yield from _table([head, *rows], frozenset({2, 3}))

@@ -1,0 +1,183 @@
+"""From an artifact's content to its manifest, on the best rung that holds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from rehydrator.codecs import seekable
+from rehydrator.disk.extents import BLOCK, CHUNK, Data
+from rehydrator.disk.gpt import PartitionTable, read_table
+from rehydrator.disk.source import Padded, Source
+from rehydrator.edits import blocks
+from rehydrator.edits.grow import Grow
+from rehydrator.errors import CorruptError, UnsupportedError
+from rehydrator.intake.intake import Content
+from rehydrator.layers.table import LAYERS
+from rehydrator.manifest.schema import (
+    CANONICAL,
+    BlobRef,
+    Body,
+    Edit,
+    EditedDisk,
+    LayerRecord,
+    Manifest,
+    Relocated,
+    Stored,
+)
+from rehydrator.release.formats import DISK_CONTAINERS
+from rehydrator.relocation.finder import ContentIndex, find
+from rehydrator.relocation.segments import LITERAL, Segment
+from rehydrator.store.blobs import BlobWriter
+
+# A sibling differs in some 20 blocks, one that was edited twice in some 540, one formatted separately in 95 %.
+MAX_DIFFERING_BLOCKS = 4096
+# Below this share of copied bytes a dependency on other files is not worth its trouble.
+_MIN_COPIED = 0.02
+
+
+@dataclass(frozen=True)
+class Peeled:
+    """Content without the containers that could be taken off: ``layers`` outermost first, around ``disk``."""
+
+    content: Content
+    disk: Source
+    layers: tuple[LayerRecord, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """The canonical disk during dehydration."""
+
+    source: Source
+    table: PartitionTable
+
+
+def canonical_of(content: Content) -> Canonical:
+    """Read the partition table of the metal raw disk."""
+    try:
+        return Canonical(content.source, read_table(content.source))
+    except CorruptError as error:
+        raise error.located(content.artifact.path) from error
+
+
+def peel(content: Content) -> Peeled:
+    """Take off the containers that can be put on again exactly."""
+    layer = LAYERS.get(content.artifact.content_container)
+    if layer is None:
+        return Peeled(content, content.source)
+    try:
+        unwrapped = layer.unwrap(content.source, content.artifact.path)
+    except (UnsupportedError, CorruptError) as error:
+        return Peeled(content, content.source, note=str(error))
+    return Peeled(content, unwrapped.inner, (unwrapped.record,))
+
+
+def by_edits(peeled: Peeled, canonical: Canonical, blobs: BlobWriter) -> Manifest | None:
+    """Tell a disk as edits of the canonical; None for what is no disk or of another lineage."""
+    artifact, disk = peeled.content.artifact, peeled.disk
+    container = artifact.content_container
+    if container not in DISK_CONTAINERS or (container in LAYERS and not peeled.layers):
+        return None
+    if disk.size < canonical.source.size:
+        return None
+    edits: list[Edit] = []
+    base = canonical.source
+    if disk.size > base.size:
+        edits.append(Grow(disk.size))
+        base = Padded(base, disk.size)
+    differing = list(itertools.islice(blocks.differing_blocks(base, disk), MAX_DIFFERING_BLOCKS + 1))
+    if len(differing) > MAX_DIFFERING_BLOCKS:
+        return None
+    runs = blocks.differing_runs(base, disk, differing)
+    found = list(blocks.recognise(disk, runs, canonical.table, blobs))
+    edits += found
+    return _manifest(peeled, EditedDisk(CANONICAL, edits), [blobs.refs[edit.blob] for edit in found])
+
+
+class Relocator:
+    """Finds content in the canonical and in the artifacts that came before."""
+
+    def __init__(self, canonical: Source, blobs: BlobWriter, *, level: int, threads: int) -> None:
+        self._index = ContentIndex()
+        self._index.add(canonical)
+        self._names = [CANONICAL]
+        self._blobs = blobs
+        self._level = level
+        self._threads = threads
+
+    def by_relocation(self, peeled: Peeled) -> Manifest | None:
+        """Tell the content as copies plus literals; None where next to nothing is found."""
+        disk = peeled.disk
+        segments = find(disk, self._index)
+        copied = sum(segment.length for segment in segments if segment.reference != LITERAL)
+        literal = sum(segment.length for segment in segments if segment.reference == LITERAL)
+        if copied < _MIN_COPIED * (copied + literal) or copied < BLOCK:
+            return None
+        used = sorted({segment.reference for segment in segments} - {LITERAL})
+        numbers = {LITERAL: LITERAL, **{reference: number for number, reference in enumerate(used)}}
+        table = [Segment(item.offset, item.length, numbers[item.reference], item.at) for item in segments]
+        table_ref = self._blobs.refs[self._blobs.put(msgspec.json.encode(table))]
+        refs = [table_ref]
+        literals: BlobRef | None = None
+        if literal:
+            literals = self._put(_literal_frames(disk, segments), literal)
+            refs.append(literals)
+        names = [self._names[reference] for reference in used]
+        return _manifest(peeled, Relocated(disk.size, names, table_ref, literals, copied), refs)
+
+    def whole(self, content: Content) -> Manifest:
+        """Keep the content as it is, compressed."""
+        return whole(content, self._blobs, level=self._level, threads=self._threads)
+
+    def add_reference(self, content: Content) -> None:
+        """Let later artifacts be told from this one's content."""
+        self._index.add(content.source)
+        self._names.append(content.artifact.identity.key)
+
+    def _put(self, frames: seekable.Pieces, size: int) -> BlobRef:
+        return self._blobs.put_stream(frames, size, level=self._level, threads=self._threads)
+
+
+def _literal_frames(disk: Source, segments: list[Segment]) -> Iterator[Data]:
+    """Yield the literal segments' bytes in pieces of one frame."""
+    pending = bytearray()
+    for segment in segments:
+        if segment.reference != LITERAL:
+            continue
+        for at in range(segment.offset, segment.end, CHUNK):
+            pending += disk.read(at, min(CHUNK, segment.end - at))
+            while len(pending) >= seekable.FRAME:
+                yield bytes(pending[: seekable.FRAME])
+                del pending[: seekable.FRAME]
+    if pending:
+        yield bytes(pending)
+
+
+def whole(content: Content, blobs: BlobWriter, *, level: int, threads: int) -> Manifest:
+    """Keep content as it is, compressed: the rung that always holds."""
+    frames = seekable.frames_of(content.source)
+    ref = blobs.put_stream(frames, content.source.size, level=level, threads=threads)
+    return _manifest(Peeled(content, content.source), Stored(ref), [ref])
+
+
+def canonical_manifest(content: Content) -> Manifest:
+    """Return the manifest of the canonical's own artifact: no edits."""
+    return _manifest(Peeled(content, content.source), EditedDisk(CANONICAL, []), [])
+
+
+def _manifest(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
+    content = peeled.content
+    return Manifest(
+        artifact=content.artifact.identity,
+        shipped=content.shipped,
+        content=content.content,
+        compression=content.artifact.format.compression if content.artifact.peeled else "none",
+        layers=list(peeled.layers),
+        body=body,
+        blobs=list(dict.fromkeys(blobs)),
+    )

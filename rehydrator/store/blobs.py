@@ -1,0 +1,102 @@
+"""Blobs: content by name, where the name is the sha256 of the compressed file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import zstandard
+
+from rehydrator.codecs import seekable
+from rehydrator.disk.extents import Data
+from rehydrator.errors import StoreDamagedError, UsageError
+from rehydrator.manifest.schema import BlobRef, File
+from rehydrator.store.files import read_pinned, sha256_file
+from rehydrator.store.layout import BLOBS
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+_SMALL_LEVEL = 19
+_MAX_SMALL = 256 << 20  # bound for content that is decompressed in memory: hostile stores end here
+
+
+def blob_name(ref: BlobRef) -> str:
+    """Return the path of a blob relative to the store."""
+    if not _NAME.fullmatch(ref.sha256):
+        raise StoreDamagedError("a blob's name is not a sha256", actual=repr(ref.sha256[:80]))
+    return f"{BLOBS}/{ref.sha256}"
+
+
+class BlobReader:
+    """Reads the blobs of a store."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def small(self, ref: BlobRef) -> bytes:
+        """Return the whole content of a blob after comparing its digest."""
+        name = blob_name(ref)
+        path = self._root / name
+        if not 0 <= ref.content_size <= _MAX_SMALL:
+            raise StoreDamagedError("a blob that is too large to be read at once", path=path, actual=ref.content_size)
+        data = read_pinned(self._root, File(name, ref.size, ref.sha256))
+        try:
+            content = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        except zstandard.ZstdError as error:
+            raise StoreDamagedError(f"can't be decompressed: {error}", path=path) from error
+        if len(content) != ref.content_size:
+            raise StoreDamagedError("has another size", path=path, expected=ref.content_size, actual=len(content))
+        return content
+
+    def large(self, ref: BlobRef, threads: int) -> seekable.SeekableSource:
+        """Open a blob for random access; each frame's checksum is compared when it is read."""
+        path = self._root / blob_name(ref)
+        source = seekable.SeekableSource(path, threads=threads)
+        if source.size != ref.content_size:
+            raise StoreDamagedError("has another size", path=path, expected=ref.content_size, actual=source.size)
+        return source
+
+
+class BlobWriter:
+    """Adds blobs to a store that is being made; safe to use from several threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        (root / BLOBS).mkdir(exist_ok=True)
+        self._lock = threading.Lock()
+        self.refs: dict[str, BlobRef] = {}
+
+    def put(self, content: bytes) -> str:
+        """Store small content; return the blob's name."""
+        if len(content) > _MAX_SMALL:
+            raise UsageError("content too large for a small blob", actual=len(content))
+        data = zstandard.ZstdCompressor(level=_SMALL_LEVEL, write_content_size=True).compress(content)
+        with tempfile.NamedTemporaryFile(dir=self._root / BLOBS, delete=False) as stream:
+            stream.write(data)
+        return self._adopt(Path(stream.name), hashlib.sha256(data).hexdigest(), len(content)).sha256
+
+    def put_stream(self, pieces: Iterable[Data], size: int, *, level: int, threads: int) -> BlobRef:
+        """Store large content of ``size`` bytes, given in pieces of one frame each, for random access."""
+        with tempfile.NamedTemporaryFile(dir=self._root / BLOBS, delete=False) as stream:
+            seekable.compress(pieces, stream, level=level, threads=threads)
+        path = Path(stream.name)
+        return self._adopt(path, sha256_file(path), size)
+
+    def _adopt(self, path: Path, sha256: str, content_size: int) -> BlobRef:
+        ref = BlobRef(sha256, path.stat().st_size, content_size)
+        path.chmod(0o644)
+        with self._lock:
+            path.replace(self._root / blob_name(ref))
+            self.refs[sha256] = ref
+        return ref
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Remove blobs that nothing refers to."""
+        wanted = set(names)
+        for entry in os.scandir(self._root / BLOBS):
+            if entry.name not in wanted:
+                Path(entry.path).unlink()

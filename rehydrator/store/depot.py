@@ -1,0 +1,28 @@
+"""What replaying a manifest may ask a store for."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rehydrator.disk.source import Source
+from rehydrator.manifest.schema import BlobRef, Manifest
+
+
+class Depot(Protocol):
+    """A store, or one in the making."""
+
+    def canonical(self, arch: str) -> Source:
+        """Return the canonical disk of an architecture, shared by all callers."""
+        ...
+
+    def manifest_by_key(self, arch: str, key: str) -> Manifest:
+        """Return the manifest of another artifact."""
+        ...
+
+    def small_blob(self, ref: BlobRef) -> bytes:
+        """Return the whole, verified content of a blob."""
+        ...
+
+    def large_blob(self, ref: BlobRef) -> Source:
+        """Return a blob's content for random access."""
+        ...

@@ -1,0 +1,55 @@
+"""Reading pinned files: nothing of a store is used before its digest was compared."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from rehydrator.errors import InputError, RehydratorError, StoreDamagedError
+from rehydrator.manifest.schema import File
+from rehydrator.store.layout import inside
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+
+
+def describe(root: Path, name: str) -> File:
+    """Return the :class:`File` of ``root / name`` as it is on disk."""
+    path = root / name
+    return File(name, path.stat().st_size, sha256_file(path))
+
+
+def damaged(path: Path, expected: str, actual: str) -> RehydratorError:
+    """Return the error for a store file with a wrong digest."""
+    return StoreDamagedError(
+        "the store is damaged: wrong sha256", path=path, expected=expected, actual=actual, hint="Fetch the store again"
+    )
+
+
+def read_pinned(root: Path, file: File) -> bytes:
+    """Read a small file of the store and compare its sha256."""
+    path = inside(root, file.name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreDamagedError(f"cannot be read: {error.strerror}", path=path) from error
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != file.sha256:
+        raise damaged(path, file.sha256, actual)
+    return data
+
+
+def check_pinned(root: Path, file: File) -> None:
+    """Compare the sha256 of a file of any size."""
+    path = inside(root, file.name)
+    if not path.is_file():
+        raise StoreDamagedError("is missing from the store", path=path)
+    actual = sha256_file(path)
+    if actual != file.sha256:
+        raise damaged(path, file.sha256, actual)

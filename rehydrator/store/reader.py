@@ -1,0 +1,153 @@
+"""Opening a store for reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from rehydrator.codecs.seekable import SeekableSource
+from rehydrator.disk.source import Source
+from rehydrator.errors import StoreDamagedError, UsageError
+from rehydrator.manifest.schema import ArchIndex, BlobRef, File, Manifest, StoreIndex
+from rehydrator.manifest.text import decode
+from rehydrator.manifest.version import MANIFEST_VERSION, STORE_VERSION, check_version
+from rehydrator.store.blobs import BlobReader, blob_name
+from rehydrator.store.canonical import decode_extents
+from rehydrator.store.files import check_pinned, read_pinned
+from rehydrator.store.layout import INDEX, inside, safe_file_name
+
+
+class _Version(msgspec.Struct):
+    """Enough of an index or manifest of any version to say which version it has."""
+
+    version: str
+
+
+class Store:
+    """A published store. Nothing in it is changed; digests are compared when something is read."""
+
+    def __init__(self, root: Path, *, threads: int | None = None) -> None:
+        self.root = root
+        path = root / INDEX
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"no rehydrator store here: {error.strerror}",
+                path=path,
+                hint="Name one with --store or $REHYDRATOR_STORE",
+            ) from error
+        check_version("the store", decode(data, _Version, path).version, STORE_VERSION, path)
+        self.index = decode(data, StoreIndex, path)
+        self._threads = threads or os.cpu_count() or 1
+        self._blobs = BlobReader(root)
+        self._canonicals: dict[str, SeekableSource] = {}
+        self._large: dict[str, SeekableSource] = {}
+        self._manifests: dict[str, list[Manifest]] = {}
+
+    @property
+    def architectures(self) -> list[str]:
+        """The architectures in the store, sorted."""
+        return sorted(self.index.architectures)
+
+    def arch(self, arch: str) -> ArchIndex:
+        """Return one architecture's index."""
+        try:
+            return self.index.architectures[arch]
+        except KeyError:
+            raise UsageError(
+                f"the store has nothing for architecture {arch}",
+                path=self.root,
+                hint=f"It has: {', '.join(self.architectures)}",
+            ) from None
+
+    def manifests(self, arch: str) -> list[Manifest]:
+        """Return the verified manifests of an architecture in the order of the index."""
+        if arch not in self._manifests:
+            self._manifests[arch] = [self._manifest(file, arch) for file in self.arch(arch).manifests]
+        return self._manifests[arch]
+
+    def _manifest(self, file: File, arch: str) -> Manifest:
+        path = inside(self.root, file.name)
+        data = read_pinned(self.root, file)
+        check_version("the manifest", decode(data, _Version, path).version, MANIFEST_VERSION, path)
+        manifest = decode(data, Manifest, path)
+        for name in (manifest.content.name, manifest.shipped.name):
+            safe_file_name(name, path)
+        if manifest.artifact.arch != arch:
+            raise StoreDamagedError(
+                "is for another architecture", path=path, expected=arch, actual=manifest.artifact.arch
+            )
+        return manifest
+
+    def manifest_by_key(self, arch: str, key: str) -> Manifest:
+        """Return the manifest of the artifact ``key``."""
+        for manifest in self.manifests(arch):
+            if manifest.artifact.key == key:
+                return manifest
+        raise StoreDamagedError(f"a manifest refers to artifact {key}, which the store lacks", path=self.root)
+
+    def canonical(self, arch: str) -> Source:
+        """Return the canonical disk of an architecture; opened once, with its extent map."""
+        if arch not in self._canonicals:
+            ref = self.arch(arch).canonical
+            path = inside(self.root, ref.file.name)
+            known = decode_extents(self.small_blob(ref.extents), ref.content.size)
+            source = SeekableSource(path, threads=self._threads, known=known)
+            if source.size != ref.content.size:
+                raise StoreDamagedError("has another size", path=path, expected=ref.content.size, actual=source.size)
+            self._canonicals[arch] = source
+        return self._canonicals[arch]
+
+    def small_blob(self, ref: BlobRef) -> bytes:
+        """Return a blob's content."""
+        return self._blobs.small(ref)
+
+    def large_blob(self, ref: BlobRef) -> Source:
+        """Return a blob's content for random access; opened once."""
+        if ref.sha256 not in self._large:
+            self._large[ref.sha256] = self._blobs.large(ref, self._threads)
+        return self._large[ref.sha256]
+
+    def stream_metadata(self) -> bytes:
+        """Return the stream metadata, verbatim."""
+        if self.index.stream is None:
+            raise UsageError("the store holds no stream metadata", path=self.root)
+        return read_pinned(self.root, self.index.stream)
+
+    def files(self) -> Iterator[File]:
+        """Yield every file that the store consists of, besides its index."""
+        if self.index.stream is not None:
+            yield self.index.stream
+        yield from self.index.signatures
+        seen: set[str] = set()
+        for arch in self.architectures:
+            index = self.arch(arch)
+            yield index.canonical.file
+            yield from index.manifests
+            blobs = [index.canonical.extents, *(ref for item in self.manifests(arch) for ref in item.blobs)]
+            for ref in blobs:
+                if ref.sha256 not in seen:
+                    seen.add(ref.sha256)
+                    yield File(blob_name(ref), ref.size, ref.sha256)
+
+    def check_file(self, file: File) -> None:
+        """Compare one file of the store with its digest."""
+        check_pinned(self.root, file)
+
+    def close(self) -> None:
+        """Close all open parts."""
+        for source in (*self._canonicals.values(), *self._large.values()):
+            source.close()
+        self._canonicals.clear()
+        self._large.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

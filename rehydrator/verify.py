@@ -1,0 +1,46 @@
+"""Verification: every file of a store against its index, every artifact against its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rehydrator.errors import MismatchError
+from rehydrator.manifest.schema import Manifest
+from rehydrator.progress import Progress
+from rehydrator.rehydrate import check
+from rehydrator.store.reader import Store
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one file or artifact; ``problem`` is empty when it is right."""
+
+    name: str
+    problem: str = ""
+
+
+def verify_files(store: Store, jobs: int) -> list[Finding]:
+    """Compare every file of the store with the digest that the index pins."""
+    return _each(store.files(), lambda file: file.name, store.check_file, jobs)
+
+
+def verify_artifacts(manifests: Sequence[Manifest], store: Store, progress: Progress, jobs: int) -> list[Finding]:
+    """Rehydrate each artifact to nowhere and compare its sha256."""
+    return _each(manifests, lambda item: item.shipped.name, lambda item: check(item, store, progress), jobs)
+
+
+def _each(items: Iterable[T], name: Callable[[T], str], verify: Callable[[T], None], jobs: int) -> list[Finding]:
+    def one(item: T) -> Finding:
+        try:
+            verify(item)
+        except MismatchError as error:
+            return Finding(name(item), str(error))
+        return Finding(name(item))
+
+    with ThreadPoolExecutor(jobs, "verify") as pool:
+        return list(pool.map(one, items))
