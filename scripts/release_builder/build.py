@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +71,7 @@ class _Builder:
             deployment = deploy(kit.runner, content.root, options.build_id, kit.work)
         parents = self._raw_images(content, deployment)
         self._target.directory.mkdir(parents=True)
-        artifacts = self._artifacts(content, parents)
+        artifacts = self._artifacts(content, deployment, parents)
         if options.sign:
             with kit.steps.step("sign"):
                 sign.sign_all(kit.runner, [self._target.directory / item.filename for item in artifacts], kit.work)
@@ -91,7 +90,9 @@ class _Builder:
                 build_raw_image(kit, content, deployment, image)
         return parents
 
-    def _artifacts(self, content: Content, parents: dict[Parent, RawImage]) -> list[Artifact]:
+    def _artifacts(
+        self, content: Content, deployment: Deployment, parents: dict[Parent, RawImage]
+    ) -> list[Artifact]:
         """Make the artifacts two at a time; those made from other artifacts come last."""
         selection = self._options.selection
         disks: dict[str, RawImage] = {}
@@ -99,19 +100,18 @@ class _Builder:
         with ThreadPoolExecutor(_WORKERS) as pool:
             first: dict[str, Future[RawImage]] = {}
 
-            def submit(job: Callable[[], list[Artifact]]) -> None:
-                results.append(pool.submit(job))
-
             try:
                 shared = [item for item in selection.needed if item.name in ("metal", "metal4k", "qemu")]
                 for platform in shared:
                     first[platform.name] = pool.submit(self._sibling, platform, parents)
                 for name, future in first.items():
                     disks[name] = future.result()
-                for platform in selection.platforms:
-                    submit(lambda platform=platform: [self._disk_artifact(platform, parents, disks)])  # type: ignore[misc]
+                # The longest job first.
                 if selection.live:
-                    submit(lambda: live.build_live(self._kit, self._target, content, disks["metal"], disks["metal4k"]))
+                    source = live.LiveInput(content, deployment, disks["metal"], disks["metal4k"])
+                    results.append(pool.submit(live.build_live, self._kit, self._target, source))
+                for platform in selection.platforms:
+                    results.append(pool.submit(self._disk_artifact, platform, parents, disks))
                 return [artifact for done in as_completed(results) for artifact in done.result()]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -125,9 +125,9 @@ class _Builder:
 
     def _disk_artifact(
         self, platform: Platform, parents: dict[Parent, RawImage], disks: dict[str, RawImage]
-    ) -> Artifact:
+    ) -> list[Artifact]:
         if platform.name in disks:
-            return wrap_disk(self._kit, self._target, platform, disks[platform.name])
+            return [wrap_disk(self._kit, self._target, platform, disks[platform.name])]
         if platform.parent is Parent.QEMU:
             image = self._second_generation(platform, disks["qemu"])
         else:
@@ -135,7 +135,7 @@ class _Builder:
         artifact = wrap_disk(self._kit, self._target, platform, image)
         if not self._options.keep_work:
             image.path.unlink()
-        return artifact
+        return [artifact]
 
     def _second_generation(self, platform: Platform, qemu: RawImage) -> RawImage:
         """Edit a copy of the finished qemu disk; the real tool does it on the qcow2, with the same disk bytes."""

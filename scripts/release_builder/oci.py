@@ -1,7 +1,6 @@
 """OCI archives as the image builder makes them: GNU tar and gzip, no container engine."""
 
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -51,15 +50,20 @@ def make_oci_archive(runner: Runner, tree: Path, archive: Path, architecture: st
     runner.run(
         "tar", "--remove-files", "--sort=name", "--no-selinux", "--no-xattrs", "--no-acls", "--owner=0", "--group=0",
         "--numeric-owner", "--mode=go=rX,u+rw,a-s", f"--mtime=@{seconds}", *_PAX, "-cf", archive,
-        f"--directory={layout}", *os.listdir(layout),
+        f"--directory={layout}", *_names(layout),
     )  # fmt: skip
     shutil.rmtree(layout, ignore_errors=True)
+
+
+def _names(directory: Path) -> list[str]:
+    """Return the entries in the directory's own order, in which the archive will have them."""
+    return [path.name for path in directory.iterdir()]
 
 
 def _add_layer(runner: Runner, blobs: Path, tree: Path) -> _Layer:
     layer = blobs / "layer.tar"
     runner.run("tar", "--sort=name", "--no-selinux", "--acls", "--xattrs", f"--xattrs-include={_XATTRS}", *_PAX,
-               "-cf", layer, "-C", tree, *os.listdir(tree))  # fmt: skip
+               "-cf", layer, "-C", tree, *_names(tree))  # fmt: skip
     diff_id = f"sha256:{digest_file(layer).sha256}"
     runner.run("gzip", "-S", ".compressed", layer)
     return _Layer(diff_id, _add_file(blobs, Path(f"{layer}.compressed"), "layer.v1.tar+gzip"))

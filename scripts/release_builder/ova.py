@@ -23,7 +23,8 @@ class Machine:
 
 
 def _child(parent: ET.Element, tag: str, text: str = "", **attributes: str) -> ET.Element:
-    element = ET.SubElement(parent, f"{{{_OVF}}}{tag}", {f"{{{_OVF}}}{key}": value for key, value in attributes.items()})
+    qualified = {f"{{{_OVF}}}{key}": value for key, value in attributes.items()}
+    element = ET.SubElement(parent, f"{{{_OVF}}}{tag}", qualified)
     element.text = text or None
     return element
 
@@ -36,8 +37,8 @@ def _item(hardware: ET.Element, fields: dict[str, str]) -> None:
 
 def ovf_text(machine: Machine, vmdk_size: int, capacity: int) -> str:
     """Return the OVF envelope."""
-    for prefix, uri in (("", _OVF), ("ovf", _OVF), ("rasd", _RASD), ("vssd", _VSSD)):
-        ET.register_namespace(prefix or "ovf", uri)
+    for prefix, uri in (("ovf", _OVF), ("rasd", _RASD), ("vssd", _VSSD)):
+        ET.register_namespace(prefix, uri)
     envelope = ET.Element(f"{{{_OVF}}}Envelope")
     references = _child(envelope, "References")
     _child(references, "File", href="disk.vmdk", id="file1", size=str(vmdk_size))

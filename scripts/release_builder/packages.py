@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .tools import BuildError, Runner
 
-# Documentation makes many small files and is not in a CoreOS either; copyright files stay with what they describe.
+# Documentation and translations make many small files and are not in a CoreOS either; copyright files
+# stay with what they describe.
 EXCLUDED = (
     "./usr/share/doc/*/changelog*",
     "./usr/share/doc/*/NEWS*",
@@ -19,8 +20,11 @@ EXCLUDED = (
     "./usr/share/doc/*/html",
     "./usr/share/info",
     "./usr/share/lintian",
+    "./usr/share/locale",
     "./usr/share/man",
     "./usr/share/bug",
+    "./usr/lib/*/gconv",
+    "./lib/*/gconv",
 )
 
 

@@ -38,13 +38,15 @@ class Kit:
     work: Path
 
 
-def run_on_disk(kit: Kit, image: RawImage, action: str, **fields: str) -> None:
+def run_on_disk(
+    kit: Kit, image: RawImage, action: str, *, platform: str = "", source: str = "", output: str = ""
+) -> None:
     """Attach root and boot of a disk image for one mount cycle and run a stage on them."""
     parts = disk.read_partitions(image.path, image.sector_size)
     with ExitStack() as stack:
         root = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[disk.ROOT]))
         boot = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[disk.BOOT]))
-        stage.run_stage(kit.runner, stage.Request(action, str(root), str(boot), **fields))
+        stage.run_stage(kit.runner, stage.Request(action, str(root), str(boot), platform, source, output))
     disk.flush(image.path)
 
 

@@ -16,7 +16,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from . import osmet
 from .bootconfig import append_options, change_platform, console_cfg, console_of, replace_console_settings
+from .disk import BOOT, ROOT, read_partitions
 from .selinux import label_tree
 from .tools import Runner
 
@@ -34,6 +36,8 @@ class Request:
     platform: str = ""
     source: str = ""
     output: str = ""
+    description: str = ""
+    sector_size: int = 512
 
 
 def run_stage(runner: Runner, request: Request) -> None:
@@ -195,18 +199,30 @@ def stage_change_platform(request: Request) -> None:
 def stage_squashfs(request: Request) -> None:
     """Make the live root filesystem of a copy of the metal disk (`source` holds the files of the ESP)."""
     top = Path("/run/live-rootfs")
-    with _mounted_root(request.root, top), _mounted(request.boot, top / "boot", "ext4"):
+    with ExitStack() as stack:
+        stack.enter_context(_mounted_root(request.root, top))
+        stack.enter_context(_mounted(request.boot, top / "boot", "ext4"))
         # A tmpfs stands for the ESP: not every kernel has the vfat driver.
-        with _mounted("esp", top / "boot/efi", "tmpfs"):
-            _call("cp", "-a", f"{request.source}/.", f"{top}/boot/efi/")
-            _call("sed", "-i", "/readonly=true/d", top / "ostree/repo/config")
-            for pattern in ("boot/ostree/*/.*.hmac", "boot/ostree/*/vmlinuz*"):
-                kernel = next(top.glob(pattern))
-                (top / "boot" / kernel.name).hardlink_to(kernel)
-            _call(
-                "mksquashfs", top, request.output, "-root-becomes", str(top), "-wildcards", "-no-recovery",
-                "-no-progress", "-comp", "zstd",
-            )  # fmt: skip
+        stack.enter_context(_mounted("esp", top / "boot/efi", "tmpfs"))
+        _call("cp", "-a", f"{request.source}/.", f"{top}/boot/efi/")
+        _call("sed", "-i", "/readonly=true/d", top / "ostree/repo/config")
+        for pattern in ("boot/ostree/*/.*.hmac", "boot/ostree/*/vmlinuz*"):
+            kernel = next(top.glob(pattern))
+            (top / "boot" / kernel.name).hardlink_to(kernel)
+        _call("mksquashfs", top, request.output, "-root-becomes", top, "-wildcards", "-no-recovery", "-no-progress",
+              "-comp", "zstd")  # fmt: skip
+
+
+def stage_osmet(request: Request) -> None:
+    """Write the osmet file of the disk image `source`, whose devices are read-only."""
+    top = Path("/run/osmet")
+    image = Path(request.source)
+    parts = read_partitions(image, request.sector_size)
+    with ExitStack() as stack:
+        stack.enter_context(_mounted(request.root, top / "root", "xfs", "ro,nouuid"))
+        stack.enter_context(_mounted(request.boot, top / "boot", "ext4", "ro"))
+        disk = osmet.Disk(image, request.sector_size, top / "root", top / "boot", parts[ROOT], parts[BOOT])
+        osmet.pack(disk, request.description, os.uname().machine, Path(request.output))
 
 
 STAGES = {
@@ -219,6 +235,7 @@ STAGES = {
     "platform": stage_platform,
     "change-platform": stage_change_platform,
     "squashfs": stage_squashfs,
+    "osmet": stage_osmet,
 }
 
 

@@ -17,7 +17,7 @@ class BuildError(Exception):
     """Something that the user can read and act on; the message is complete."""
 
 
-class Cancelled(BuildError):
+class CancelledBuildError(BuildError):
     """The build was told to stop."""
 
 
@@ -113,7 +113,7 @@ class Runner:
         `cleanup` commands are run even after `cancel`.
         """
         if self._cancelled.is_set() and not cleanup:
-            raise Cancelled("stopped")
+            raise CancelledBuildError("stopped")
         if stdout is None:
             return self._finish(argv, subprocess.PIPE, stdin, cwd, env)
         with stdout.open("wb") as sink:
@@ -145,7 +145,7 @@ class Runner:
                 self._running.discard(process)
         if process.returncode:
             if self._cancelled.is_set():
-                raise Cancelled("stopped")
+                raise CancelledBuildError("stopped")
             command = " ".join(os.fspath(word) for word in argv)[:500]
             tail = errors.decode(errors="replace").strip()[-2000:]
             raise BuildError(f"command failed with {process.returncode}: {command}\n{tail}")
