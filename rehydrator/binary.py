@@ -23,12 +23,22 @@ def field(code: str) -> Any:  # noqa: ANN401 - takes the type of the annotation 
     return dataclasses.field(metadata={"code": code})
 
 
+@dataclasses.dataclass(frozen=True)
+class FieldSpan:
+    """Where a field lies within its structure, in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+
 @dataclass_transform(field_specifiers=(field,), frozen_default=True, kw_only_default=True)
 class Structure:
     """Base of all on-disk structures; see the module text. Fields are packed without padding."""
 
     SIZE: ClassVar[int]
     _codec: ClassVar[struct.Struct]
+    FIELDS: ClassVar[tuple[FieldSpan, ...]]
     _offsets: ClassVar[dict[str, int]]
 
     def __init_subclass__(cls, *, byteorder: str) -> None:
@@ -37,11 +47,14 @@ class Structure:
         codes: list[str] = [item.metadata["code"] for item in dataclasses.fields(cls)]  # type: ignore[arg-type]
         cls._codec = struct.Struct(byteorder + "".join(codes))
         cls.SIZE = cls._codec.size
-        cls._offsets = {}
+        spans: list[FieldSpan] = []
         position = 0
         for item in dataclasses.fields(cls):  # type: ignore[arg-type]
-            cls._offsets[item.name] = position
-            position += struct.calcsize(byteorder + item.metadata["code"])
+            size = struct.calcsize(byteorder + item.metadata["code"])
+            spans.append(FieldSpan(item.name, position, size))
+            position += size
+        cls.FIELDS = tuple(spans)
+        cls._offsets = {span.name: span.offset for span in spans}
 
     @classmethod
     def parse(cls, data: bytes | memoryview, offset: int = 0) -> Self:

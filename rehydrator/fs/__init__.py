@@ -1,0 +1,1 @@
+"""File systems: structures, checksums, and which byte belongs to what. No writing, no kernel, no privileges."""
