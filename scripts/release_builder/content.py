@@ -72,7 +72,8 @@ PROFILES = {
 }  # fmt: skip
 # Not part of the tree: boot loaders and the initramfs's shell.
 _SUPPORT = (
-    "busybox-static", "grub-efi-amd64-signed", "grub-pc-bin", "isolinux", "memtest86+", "shim-signed", "syslinux-common",
+    "busybox-static", "grub-efi-amd64-signed", "grub-pc-bin", "isolinux", "memtest86+", "shim-signed",
+    "syslinux-common",
 )  # fmt: skip
 
 

@@ -1,0 +1,313 @@
+"""The release builder: its texts and tables, and one small release built for real."""
+
+import json
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from release_builder import bootconfig, disk, live, metadata, ova, packages, platforms, tools  # noqa: E402
+from release_builder.bincode import varint  # noqa: E402
+from release_builder.metadata import Artifact, Build, Digest  # noqa: E402
+from release_builder.osmet import Mapping, canonicalize  # noqa: E402
+
+BUILD_ID = "44.20260707.3.1"
+# Names of a real release (stable, July 2026), without "fedora-coreos-BUILD-".
+REAL_NAMES = {
+    "aliyun": "aliyun.x86_64.qcow2.xz",
+    "applehv": "applehv.x86_64.raw.gz",
+    "aws": "aws.x86_64.vmdk.xz",
+    "azure": "azure.x86_64.vhd.xz",
+    "azurestack": "azurestack.x86_64.vhd.xz",
+    "digitalocean": "digitalocean.x86_64.qcow2.gz",
+    "exoscale": "exoscale.x86_64.qcow2.xz",
+    "gcp": "gcp.x86_64.tar.gz",
+    "hetzner": "hetzner.x86_64.raw.xz",
+    "hyperv": "hyperv.x86_64.vhdx.zip",
+    "ibmcloud": "ibmcloud.x86_64.qcow2.xz",
+    "kubevirt": "kubevirt.x86_64.ociarchive",
+    "metal": "metal.x86_64.raw.xz",
+    "metal4k": "metal4k.x86_64.raw.xz",
+    "nutanix": "nutanix.x86_64.qcow2",
+    "openstack": "openstack.x86_64.qcow2.xz",
+    "oraclecloud": "oraclecloud.x86_64.qcow2.xz",
+    "proxmoxve": "proxmoxve.x86_64.qcow2.xz",
+    "qemu": "qemu.x86_64.qcow2.xz",
+    "virtualbox": "virtualbox.x86_64.ova",
+    "vmware": "vmware.x86_64.ova",
+    "vultr": "vultr.x86_64.raw.xz",
+}
+ENTRY = """title CoreOS
+version 1
+options rw $ignition_firstboot ostree=/ostree/boot.1/fedora-coreos/0123/0
+linux /boot/ostree/fedora-coreos-0123/vmlinuz
+initrd /boot/ostree/fedora-coreos-0123/initramfs.img
+"""
+
+
+def test_file_names_are_those_of_a_real_release() -> None:
+    names = {}
+    for platform in platforms.X86_64:
+        compressed = f".{platform.compression.value}" if platform.compression.value else ""
+        names[platform.name] = f"{platform.name}.x86_64.{platform.suffix}{compressed}"
+    assert names == REAL_NAMES
+    assert platforms.artifact_name(BUILD_ID, "live-kernel", "x86_64") == (
+        "fedora-coreos-44.20260707.3.1-live-kernel.x86_64"
+    )
+
+
+def test_metal4k_is_listed_under_metal_and_booted_as_metal() -> None:
+    metal4k = next(item for item in platforms.X86_64 if item.name == "metal4k")
+    assert (metal4k.stream_platform, metal4k.stream_format) == ("metal", "4k.raw.xz")
+    assert metal4k.platform_id == "metal"
+
+
+def test_selection_adds_what_others_are_made_from() -> None:
+    selection = platforms.select("vmware,live")
+    assert [item.name for item in selection.platforms] == ["vmware"]
+    assert {item.name for item in selection.needed} == {"metal", "metal4k", "qemu", "vmware"}
+    assert "genisoimage" in {tool.program for tool in selection.tools(sign=False)}
+
+
+@pytest.mark.parametrize("text", ["metal,nosuch", ""])
+def test_selection_refuses_unknown_platforms(text: str) -> None:
+    with pytest.raises(tools.BuildError, match="there are metal, "):
+        platforms.select(text)
+
+
+def test_sfdisk_script_counts_in_sectors_and_leaves_the_rest_to_root() -> None:
+    script = disk.sfdisk_script(disk.X86_64_PARTITIONS, 4096)
+    assert script.startswith(f"label: gpt\nlabel-id: {disk.LABEL_ID}\n")
+    lines = script.splitlines()[4:]
+    assert lines[0] == 'size=256, type=21686148-6449-6E6F-744E-656564454649, name="BIOS-BOOT", bootable'
+    assert lines[2].startswith("size=98304, type=BC13C2FF-")
+    assert lines[3] == 'type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name="root"'
+
+
+def test_metal_size_has_room_for_the_smallest_xfs_and_for_a_third_more_content() -> None:
+    assert disk.metal_size(0) == (513 + disk.MIN_ROOT_MIB + 1) * disk.MIB
+    assert disk.metal_size(1000 * disk.MIB) == (513 + 1350 + 64 + 1) * disk.MIB
+
+
+def test_platform_edit_appends_to_the_options_line_only() -> None:
+    text = bootconfig.append_options(ENTRY, ("ignition.platform.id=qemu", "console=tty0"))
+    changed = [line for line in text.splitlines() if line not in ENTRY.splitlines()]
+    assert changed == [ENTRY.splitlines()[2] + " ignition.platform.id=qemu console=tty0"]
+    assert len(text.splitlines()) == len(ENTRY.splitlines())
+
+
+def test_second_generation_edit_puts_the_id_before_the_console() -> None:
+    qemu, vmware = bootconfig.X86_64_CONSOLES["qemu"], bootconfig.X86_64_CONSOLES["vmware"]
+    first = bootconfig.append_options(ENTRY, ("ignition.platform.id=qemu", *qemu.kernel_arguments))
+    second = bootconfig.change_platform(first, "vmware", qemu, vmware)
+    assert second == bootconfig.append_options(
+        ENTRY, ("ignition.platform.id=vmware", "console=ttyS0,115200n8", "console=tty0")
+    )
+
+
+def test_console_cfg_can_be_written_and_replaced() -> None:
+    empty = bootconfig.console_cfg(())
+    assert empty.splitlines()[-3:] == [bootconfig.CONSOLE_START, "", bootconfig.CONSOLE_END]
+    commands = bootconfig.X86_64_CONSOLES["qemu"].grub_commands
+    full = bootconfig.replace_console_settings(empty, commands)
+    assert full == bootconfig.console_cfg(commands)
+    assert bootconfig.replace_console_settings(full, ()) == empty
+
+
+def test_platforms_json_leaves_out_empty_fields_and_can_be_read_back() -> None:
+    text = bootconfig.platforms_json(bootconfig.X86_64_CONSOLES)
+    assert json.loads(text)["azure"] == {"kernel_arguments": ["console=tty0", "console=ttyS0,115200n8"]}
+    assert bootconfig.console_of(text, "vmware") == bootconfig.X86_64_CONSOLES["vmware"]
+    assert bootconfig.console_of(text, "metal") == bootconfig.Console()
+
+
+def test_live_arguments_and_embed_area() -> None:
+    entry = bootconfig.append_options(ENTRY, ("ignition.platform.id=metal", "console=tty0", "mitigations=auto"))
+    arguments = live.live_arguments(entry, "volume")
+    assert arguments == "rw mitigations=auto coreos.liveiso=volume"
+    template = "linux @@KERNEL-ARGS@@\n####\n# COREOS_KARG_EMBED_AREA\n".replace("####\n#", "#####")
+    text, offset, size = live.embed_area(template, arguments)
+    assert text[offset : offset + size] == f"{arguments}\n#####"[:size]
+    assert text[offset + size :].startswith("# COREOS_KARG_EMBED_AREA")
+
+
+def test_osmet_mappings_are_sorted_and_do_not_overlap() -> None:
+    first, second = b"1" * 32, b"2" * 32
+    mappings = [Mapping(0, 8192, 4096, second), Mapping(0, 0, 8192, first), Mapping(0, 4096, 8192, second)]
+    assert canonicalize(mappings) == [Mapping(0, 0, 8192, first), Mapping(4096, 8192, 4096, second)]
+
+
+def test_varint() -> None:
+    assert [varint(number).hex() for number in (250, 251, 65536, 1 << 32)] == [
+        "fa", "fbfb00", "fc00000100", "fd0000000001000000",
+    ]  # fmt: skip
+
+
+def test_print_uris_of_apt() -> None:
+    text = "'http://example.com/pool/b/bash_5.2-1_amd64.deb' bash_5.2-1_amd64.deb 1490652 SHA256:00\nother line\n"
+    assert packages.parse_print_uris(text) == [packages.Download("bash", "bash_5.2-1_amd64.deb", 1490652)]
+
+
+def test_missing_tools_are_named_all_at_once() -> None:
+    absent = [tools.Tool("no-such-program-a", "deb-a", "rpm-a"), tools.Tool("no-such-program-b", "deb-b", "rpm-b")]
+    text = tools.describe_missing(tools.missing_tools([*absent, tools.Tool("sh", "dash", "bash")]))
+    assert "no-such-program-a, no-such-program-b" in text
+    assert "apt-get install deb-a deb-b" in text
+    assert "dash" not in text
+
+
+def test_ovf_names_the_disk() -> None:
+    text = ova.ovf_text(ova.Machine("vmware", BUILD_ID), vmdk_size=123, capacity=456)
+    assert 'ovf:href="disk.vmdk"' in text
+    assert 'ovf:capacity="456"' in text
+    assert 'ovf:size="123"' in text
+
+
+def _build() -> Build:
+    digest, inner = Digest("a" * 64, 10), Digest("b" * 64, 20)
+    artifacts = (
+        Artifact("metal", "metal", "raw.xz", "disk", "m.raw.xz", digest, inner),
+        Artifact("metal4k", "metal", "4k.raw.xz", "disk", "m4k.raw.xz", digest, inner, signed=True),
+        Artifact("live-kernel", "metal", "pxe", "kernel", "k", digest),
+    )
+    return Build(BUILD_ID, "x86_64", "c" * 64, artifacts, datetime(2026, 7, 7, tzinfo=UTC))
+
+
+def test_meta_json() -> None:
+    meta = metadata.meta(_build())
+    assert meta["buildid"] == BUILD_ID
+    assert meta["images"]["metal"] == {
+        "path": "m.raw.xz", "sha256": "a" * 64, "size": 10,
+        "uncompressed-sha256": "b" * 64, "uncompressed-size": 20,
+    }  # fmt: skip
+    assert meta["images"]["live-kernel"] == {"path": "k", "sha256": "a" * 64, "size": 10, "skip-compression": True}
+
+
+def test_stream_metadata() -> None:
+    formats = metadata.stream(_build(), "https://example.com/builds")["architectures"]["x86_64"]["artifacts"]["metal"][
+        "formats"
+    ]
+    assert list(formats) == ["4k.raw.xz", "pxe", "raw.xz"]
+    assert formats["pxe"] == {
+        "kernel": {"location": f"https://example.com/builds/{BUILD_ID}/x86_64/k", "sha256": "a" * 64}
+    }
+    assert set(formats["4k.raw.xz"]["disk"]) == {"location", "signature", "sha256", "uncompressed-sha256"}
+
+
+def test_builds_json_puts_the_new_build_in_front() -> None:
+    older = {"builds": [{"id": "43.1", "arches": ["x86_64"]}, {"id": BUILD_ID, "arches": ["s390x"]}]}
+    document = metadata.builds(older, _build())
+    assert document["schema-version"] == "1.0.0"
+    assert [entry["id"] for entry in document["builds"]] == [BUILD_ID, "43.1"]
+
+
+def test_help_needs_no_root() -> None:
+    done = subprocess.run([SCRIPTS / "build-release", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--platforms" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny release of three platforms, with its intermediate disks."""
+    wanted = [*tools.BASE_TOOLS, *tools.GRUB_TOOLS, tools.Tool("xfs_repair", "xfsprogs", "xfsprogs")]
+    if missing := tools.missing_tools(wanted):
+        pytest.skip(tools.describe_missing(missing))
+    if os.geteuid():
+        pytest.skip("missing: root, for loop devices and mounts")
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("missing: loop devices (/dev/loop-control)")
+    out = tmp_path_factory.mktemp("release")
+    argv: list[str | Path] = [
+        SCRIPTS / "build-release", out, "--content", "tiny", "--cloud-size", "1G",
+        "--platforms", "metal,qemu,openstack", "--keep-work",
+    ]  # fmt: skip
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if "cannot find all packages" in done.stderr:
+        pytest.skip(f"missing: Debian packages: {done.stderr[-500:]}")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def _sha256(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def _partition(image: Path, name: str, target: Path) -> Path:
+    """Copy one partition into a file of its own, for the file system checkers."""
+    extent = disk.read_partitions(image, 512)[name]
+    with image.open("rb") as source, target.open("wb") as copy:
+        source.seek(extent.offset)
+        copy.truncate(extent.size)
+        for position in range(0, extent.size, disk.MIB):
+            if (chunk := source.read(min(disk.MIB, extent.size - position))).strip(b"\0"):
+                copy.seek(position)
+                copy.write(chunk)
+    return target
+
+
+@pytest.mark.builder
+def test_tiny_release_matches_its_metadata(tiny_release: Path) -> None:
+    (meta_path,) = tiny_release.glob("builds/*/x86_64/meta.json")
+    images = json.loads(meta_path.read_text())["images"]
+    assert set(images) == {"metal", "qemu", "openstack"}
+    for image in images.values():
+        data = (meta_path.parent / image["path"]).read_bytes()
+        assert _sha256(data) == image["sha256"]
+        assert _sha256(lzma.decompress(data)) == image["uncompressed-sha256"]
+    assert sum(image["size"] for image in images.values()) <= 2.5e6
+
+
+@pytest.mark.builder
+def test_tiny_release_has_sound_disks(tiny_release: Path, tmp_path: Path) -> None:
+    (work,) = tiny_release.glob("tmp-build-*")
+    for name in ("metal", "qemu", "openstack"):
+        image = work / f"{name}.raw"
+        # sfdisk --verify complains of the backup table, which a grown cloud disk has in the middle.
+        subprocess.run(["sfdisk", "--dump", image], check=True, capture_output=True)
+        boot = _partition(image, disk.BOOT, tmp_path / "boot")
+        subprocess.run(["e2fsck", "-fn", boot], check=True, capture_output=True)
+        root = _partition(image, disk.ROOT, tmp_path / "root")
+        subprocess.run(["xfs_repair", "-n", root], check=True, capture_output=True)
+        request = "cat /loader.1/entries/ostree-1-fedora-coreos.conf"
+        entry = subprocess.check_output(["debugfs", "-R", request, boot], stderr=subprocess.DEVNULL)
+        assert f"ignition.platform.id={name}".encode() in entry
+
+
+@pytest.mark.builder
+def test_tiny_release_has_sound_qcow2_files(tiny_release: Path, tmp_path: Path) -> None:
+    for compressed in tiny_release.glob("builds/*/x86_64/*.qcow2.xz"):
+        image = tmp_path / compressed.stem
+        with lzma.open(compressed) as source, image.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        subprocess.run(["qemu-img", "check", image], check=True, capture_output=True)
+        info = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", image]))
+        assert info["virtual-size"] == 1 << 30
+
+
+@pytest.mark.builder
+def test_siblings_differ_in_few_sectors(tiny_release: Path) -> None:
+    (work,) = tiny_release.glob("tmp-build-*")
+    differing = 0
+    with (work / "metal.raw").open("rb") as metal, (work / "openstack.raw").open("rb") as openstack:
+        while left := metal.read(1 << 20):
+            right = openstack.read(len(left))
+            if left != right:
+                differing += sum(left[at : at + 512] != right[at : at + 512] for at in range(0, len(left), 512))
+    assert 10 < differing < 200
+
+
+@pytest.mark.builder
+def test_nothing_stays_attached(tiny_release: Path) -> None:
+    attached = subprocess.run(["losetup", "--all"], check=True, capture_output=True, text=True).stdout
+    assert str(tiny_release) not in attached
+    assert str(tiny_release) not in Path("/proc/mounts").read_text()
