@@ -147,8 +147,8 @@ class Padded(Source):
         return self._inner.extents()
 
     def nonzero(self) -> ExtentMap:
-        """Return the inner map; the tail adds nothing."""
-        return self._inner.nonzero()
+        """Return the inner map; the tail adds nothing but the rest of a last block that was cut off."""
+        return ExtentMap(whole_blocks(extent, self.size) for extent in self._inner.nonzero())
 
 
 def read_all(source: Source, limit: int) -> bytes:
