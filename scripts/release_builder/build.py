@@ -3,10 +3,11 @@
 import shutil
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import live, metadata, sign
+from . import disk, live, metadata, sign
 from .content import PROFILES, Content, build_content
 from .disk import Loops
 from .metadata import Artifact, Build
@@ -47,7 +48,10 @@ def build_release(options: Options, runner: Runner) -> Build:
         with kit.steps.step("whole build"):
             return _Builder(options, kit, directory).build()
     except BaseException:
-        shutil.rmtree(directory.parent, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):  # not empty: other builds or architectures are there
+            directory.parent.rmdir()
+            directory.parent.parent.rmdir()
         raise
     finally:
         if options.keep_work:
@@ -69,6 +73,7 @@ class _Builder:
             content = build_content(kit.runner, PROFILES[options.content], options.build_id, kit.work)
         with kit.steps.step("ostree commit and deploy"):
             deployment = deploy(kit.runner, content.root, options.build_id, kit.work)
+        self._check_sizes(disk.metal_size(deployment.content_bytes))
         parents = self._raw_images(content, deployment)
         self._target.directory.mkdir(parents=True)
         artifacts = self._artifacts(content, deployment, parents)
@@ -79,6 +84,13 @@ class _Builder:
         build = Build(options.build_id, options.arch, deployment.commit, tuple(artifacts), metadata.now())
         metadata.write_build(options.out, build, options.base_url)
         return build
+
+    def _check_sizes(self, metal_size: int) -> None:
+        for size in {platform.size for platform in self._options.selection.needed}:
+            wanted = self._sizes[size]
+            if wanted is not None and wanted < metal_size:
+                least = -(-metal_size // disk.MIB)
+                raise BuildError(f"--{size.value}-size is too small: with this content a disk needs {least}M")
 
     def _raw_images(self, content: Content, deployment: Deployment) -> dict[Parent, RawImage]:
         kit = self._kit
@@ -114,6 +126,7 @@ class _Builder:
                     results.append(pool.submit(self._disk_artifact, platform, parents, disks))
                 return [artifact for done in as_completed(results) for artifact in done.result()]
             except BaseException:
+                # The other jobs end soon: their programs are killed.
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._kit.runner.cancel()
                 raise

@@ -64,9 +64,12 @@ def main() -> int:
     args = parser().parse_args()
     runner = Runner()
 
+    signals: list[int] = []
+
     def stop(number: int, _frame: object) -> None:
+        # No exception from here: the build ends at its next command and gives back what it holds on the way.
+        signals.append(number)
         runner.cancel()
-        raise SystemExit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
@@ -89,7 +92,7 @@ def main() -> int:
         )
     except BuildError as error:
         print(f"build-release: {error}", file=sys.stderr)
-        return 1
+        return 128 + signals[0] if signals else 1
     for artifact in sorted(build.artifacts, key=lambda item: item.filename):
         print(f"{artifact.digest.size:>12}  {artifact.filename}")
     return 0

@@ -90,9 +90,9 @@ def build_content(runner: Runner, profile: Profile, build_id: str, work: Path) -
             (top / "usr" / name).mkdir()
             (top / name).symlink_to(f"usr/{name}")
     for name in names:
-        packages.unpack(files[name], root)
+        packages.unpack(runner, files[name], root)
     for name in _SUPPORT:
-        packages.unpack(files[name], support)
+        packages.unpack(runner, files[name], support)
     version = _install_kernel(root, support, profile)
     _install_initramfs(runner, root, support, profile, version, work)
     _write_configuration(root, build_id)

@@ -3,12 +3,11 @@
 import os
 import re
 import shlex
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tools import BuildError, Runner
+from .tools import BuildError, CancelledBuildError, Runner
 
 # Documentation and translations make many small files and are not in a CoreOS either; copyright files
 # stay with what they describe.
@@ -70,6 +69,8 @@ def fetch(runner: Runner, names: list[str], cache: Path) -> dict[str, Path]:
         # apt leaves out the files that the current directory has already.
         try:
             wanted = parse_print_uris(runner.run(*apt, "--print-uris", *names, cwd=Path(empty)).decode())
+        except CancelledBuildError:
+            raise
         except BuildError as error:
             raise BuildError(f"cannot find all packages (is this Debian, after apt-get update?): {error}") from error
     absent = [
@@ -82,14 +83,10 @@ def fetch(runner: Runner, names: list[str], cache: Path) -> dict[str, Path]:
     return {item.package: cache / item.filename for item in wanted}
 
 
-def unpack(package: Path, target: Path) -> None:
+def unpack(runner: Runner, package: Path, target: Path) -> None:
     """Unpack one package over `target`, keeping its symbolic links such as /lib to /usr/lib."""
     excludes = [f"--exclude={pattern}" for pattern in EXCLUDED]
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as archive:
-        unpacked = subprocess.run(
-            ["tar", "-x", "-p", "--keep-directory-symlink", "--wildcards", *excludes, "-C", target],
-            stdin=archive.stdout,
-            check=False,
-        )
-    if archive.returncode or unpacked.returncode:
-        raise BuildError(f"cannot unpack {package}")
+    archive = target.with_name(f"{target.name}.tar")
+    runner.run("dpkg-deb", "--fsys-tarfile", package, stdout=archive)
+    runner.run("tar", "-x", "-p", "--keep-directory-symlink", "--wildcards", *excludes, "-f", archive, "-C", target)
+    archive.unlink()

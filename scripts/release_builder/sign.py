@@ -15,4 +15,4 @@ def sign_all(runner: Runner, files: list[Path], work: Path) -> None:
         for path in files:
             runner.run(*gpg, "--detach-sign", "--output", path.with_name(f"{path.name}.sig"), path)
     finally:
-        runner.run("gpgconf", "--homedir", home, "--kill", "gpg-agent", cleanup=True)
+        runner.run("gpgconf", "--homedir", home, "--kill", "gpg-agent", protected=True)

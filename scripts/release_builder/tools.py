@@ -88,16 +88,19 @@ class Runner:
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._env = {**os.environ, "PATH": search_path(), "LC_ALL": "C", **(env or {})}
-        self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._cancelled = threading.Event()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled.is_set()
+
     def cancel(self) -> None:
-        """End the running programs (they are session leaders, so their children too) and refuse new ones."""
+        """End the running programs (each leads a session, so its children too) and refuse new ones."""
         self._cancelled.set()
         for process in list(self._running):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
+            _kill(process)
 
     def run(
         self,
@@ -106,18 +109,18 @@ class Runner:
         stdout: Path | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        cleanup: bool = False,
+        protected: bool = False,
     ) -> bytes:
         """Run a program to its end and return what it wrote, or write that to the file `stdout`.
 
-        `cleanup` commands are run even after `cancel`.
+        `cancel` neither ends nor refuses `protected` programs, those that take and give back loop devices.
         """
-        if self._cancelled.is_set() and not cleanup:
+        if self.cancelled and not protected:
             raise CancelledBuildError("stopped")
         if stdout is None:
-            return self._finish(argv, subprocess.PIPE, stdin, cwd, env)
+            return self._finish(argv, subprocess.PIPE, stdin, cwd, env, protected=protected)
         with stdout.open("wb") as sink:
-            return self._finish(argv, sink, stdin, cwd, env)
+            return self._finish(argv, sink, stdin, cwd, env, protected=protected)
 
     def _finish(
         self,
@@ -126,6 +129,8 @@ class Runner:
         stdin: bytes | None,
         cwd: Path | None,
         env: Mapping[str, str] | None,
+        *,
+        protected: bool,
     ) -> bytes:
         process = subprocess.Popen(
             [os.fspath(word) for word in argv],
@@ -136,20 +141,26 @@ class Runner:
             env={**self._env, **(env or {})},
             start_new_session=True,
         )
-        with self._lock:
+        if not protected:
             self._running.add(process)
+            if self.cancelled:  # it began after `cancel` looked
+                _kill(process)
         try:
             output, errors = process.communicate(stdin)
         finally:
-            with self._lock:
-                self._running.discard(process)
+            self._running.discard(process)
         if process.returncode:
-            if self._cancelled.is_set():
+            if self.cancelled and not protected:
                 raise CancelledBuildError("stopped")
             command = " ".join(os.fspath(word) for word in argv)[:500]
             tail = errors.decode(errors="replace").strip()[-2000:]
             raise BuildError(f"command failed with {process.returncode}: {command}\n{tail}")
         return output or b""
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class Steps:
