@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from rehydrator.disk.extents import Data, Extent, is_zero
+from rehydrator.disk.extents import Data, Extent, chunks, is_zero
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped
@@ -46,14 +46,17 @@ class Qcow2Layer:
         return Unwrapped(disk, compact)
 
     def _check(self, outer: Source, record: Qcow2Record, disk: Qcow2Disk, path: Path) -> None:
-        """Compare everything but guest data with the file; guest data is right by construction."""
+        """Compare everything but guest data with the file; guest data within the disk is right by construction."""
+        for extent in chunks(disk.beyond()):
+            if not is_zero(outer.read(*extent)):
+                raise UnsupportedError("qcow2 data past the end of the disk", path=path, offset=extent.offset)
         again = Qcow2Image(disk, record)
         for piece in again.metadata():
             if again.read(*piece) != outer.read(*piece):
                 raise UnsupportedError(
                     "this qcow2 metadata would not be written back exactly", path=path, offset=piece.offset
                 )
-        for hole in again.unused():
+        for hole in chunks(again.unused()):
             if not is_zero(outer.read(*hole)):
                 raise UnsupportedError("a leaked qcow2 cluster holds data", path=path, offset=hole.offset)
 
@@ -149,7 +152,7 @@ class Qcow2Image(Source):
 
     def _guest(self, offset: int, length: int) -> Data:
         """Read guest data; the last cluster may reach past the end of the disk."""
-        held = min(length, self._disk.size - offset)
+        held = max(min(length, self._disk.size - offset), 0)
         if held == length:
             return self._disk.read(offset, length)
         return bytes(self._disk.read(offset, held)).ljust(length, b"\0")

@@ -44,7 +44,10 @@ class Qcow2Structure:
 
 def read_image(outer: Source, path: Path) -> Qcow2Structure:
     """Read and check header, tables and layout of the image in ``outer``."""
-    return _Reader(outer, path).read()
+    try:
+        return _Reader(outer, path).read()
+    except CorruptError as error:
+        raise error.located(path) from error
 
 
 class _Reader:
@@ -160,7 +163,7 @@ class _Reader:
         return names, extensions
 
     def _table(self, name: str, offset: int, entries: int) -> array.array[int]:
-        if offset % self._cluster or offset + entries * ENTRY_SIZE > self._outer.size:
+        if offset % self._cluster or (entries and not offset) or offset + entries * ENTRY_SIZE > self._outer.size:
             raise CorruptError(
                 f"qcow2 {name} lies outside of the file or is not aligned",
                 path=self._path,
@@ -268,6 +271,14 @@ class Qcow2Disk(Source):
             end = min(start + run.count * self._cluster, self.size)
             if end > start:
                 yield Extent(start, end - start)
+
+    def beyond(self) -> Iterator[Extent]:
+        """Yield the ranges of the file that hold guest data past the end of the disk."""
+        for run in self._layout.data_in(self.size // self._cluster, sys.maxsize):
+            hidden = max(self.size - run.index * self._cluster, 0)
+            start, end = run.host * self._cluster + hidden, (run.host + run.count) * self._cluster
+            if start < min(end, self._outer.size):
+                yield Extent(start, min(end, self._outer.size) - start)
 
     def nonzero(self) -> ExtentMap:
         """Scan the allocated clusters once."""
