@@ -1,0 +1,1 @@
+"""Tests of rehydrator; the modules are named after the modules they test."""

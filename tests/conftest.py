@@ -1,0 +1,115 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.cli import fine
+from tests.support.disks import MIB, metal_disk, sibling
+from tests.support.releases import ReleaseMaker
+
+RELEASE = Path(__file__).parent.parent / "fixtures" / "release"
+
+# A slow machine is no failure, and function-scoped fixtures are used read-only.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("suite")
+
+_PACKAGES = {
+    "qemu-img": "qemu-utils (Fedora: qemu-img)",
+    "qemu-io": "qemu-utils (Fedora: qemu-img)",
+    "sfdisk": "fdisk (Fedora: util-linux)",
+    "zstd": "zstd",
+    "mount": "mount (Fedora: util-linux)",
+    "losetup": "mount (Fedora: util-linux)",
+    "xz": "xz-utils (Fedora: xz)",
+}
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., None]:
+    """Skip the test, naming the package, where one of the named programs is missing; ``root=True`` asks for root."""
+
+    def check(*programs: str, root: bool = False) -> None:
+        missing = [name for name in programs if shutil.which(name) is None]
+        if missing:
+            pytest.skip("missing: " + ", ".join(f"{name}, in package {_PACKAGES[name]}" for name in missing))
+        if root and os.geteuid() != 0:
+            pytest.skip("needs root")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def release_dir() -> Path:
+    """The committed real release; read-only."""
+    return RELEASE
+
+
+@pytest.fixture(scope="session")
+def real_store(release_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the committed real release; read-only."""
+    store = tmp_path_factory.mktemp("real") / "store"
+    fine("build", "dehydrate", release_dir, store, "--progress", "none")
+    return store
+
+
+@pytest.fixture(scope="session")
+def qcow2_bytes(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes], bytes]:
+    """Return a function that wraps a disk into qcow2 by the real qemu-img."""
+    need("qemu-img")
+    directory = tmp_path_factory.mktemp("convert")
+
+    def convert(disk: bytes) -> bytes:
+        raw, image = directory / "disk.raw", directory / "disk.qcow2"
+        raw.write_bytes(disk)
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image], check=True)
+        return image.read_bytes()
+
+    return convert
+
+
+@pytest.fixture
+def small_release(tmp_path: Path, qcow2_bytes: Callable[[bytes], bytes]) -> ReleaseMaker:
+    """A synthetic release of 4 MiB disks, for damaging: metal, qemu, aws and one opaque artifact."""
+    return make_small_release(tmp_path / "release", qcow2_bytes)
+
+
+def make_small_release(root: Path, qcow2_bytes: Callable[[bytes], bytes]) -> ReleaseMaker:
+    """Make the release of :func:`small_release`."""
+    metal = metal_disk()
+    maker = ReleaseMaker(root)
+    maker.add("metal", "raw.xz", metal)
+    maker.add("qemu", "qcow2.xz", qcow2_bytes(sibling(metal, 2, 6 * MIB)))
+    maker.add("aws", "raw.gz", sibling(metal, 3))
+    maker.add("vmware", "ova", bytes(range(256)) * 64)
+    maker.finish()
+    return maker
+
+
+@pytest.fixture(scope="session")
+def _small_store(tmp_path_factory: pytest.TempPathFactory, qcow2_bytes: Callable[[bytes], bytes]) -> Path:
+    root = tmp_path_factory.mktemp("small")
+    maker = make_small_release(root / "release", qcow2_bytes)
+    fine("build", "dehydrate", maker.root, root / "store", "--progress", "none")
+    return root / "store"
+
+
+@pytest.fixture
+def small_store(_small_store: Path, tmp_path: Path) -> Path:
+    """A store of the small release, this test's own."""
+    store = tmp_path / "store"
+    shutil.copytree(_small_store, store)
+    return store

@@ -1,0 +1,128 @@
+"""Sources and the overlay against plain bytes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehydrator.disk.extents import BLOCK, Extent, ExtentMap
+from rehydrator.disk.overlay import Overlay
+from rehydrator.disk.source import BytesSource, FileSource, Padded, Source, read_all
+from rehydrator.errors import CorruptError, InputError
+from tests.support.disks import random_sparse
+
+SIZE = 5 * BLOCK + 1234
+
+
+def naive_map(data: bytes) -> ExtentMap:
+    blocks = [Extent(at, min(BLOCK, len(data) - at)) for at in range(0, len(data), BLOCK)]
+    return ExtentMap(block for block in blocks if any(data[block.offset : block.end]))
+
+
+def check_same(source: Source, expected: bytes) -> None:
+    assert source.size == len(expected)
+    assert bytes(source.read(0, source.size)) == expected
+    assert source.nonzero() == naive_map(expected)
+    covered = ExtentMap(source.extents())
+    assert all(covered.touches(extent.offset, extent.length) for extent in naive_map(expected))
+    outside = bytearray(expected)
+    for extent in covered:
+        outside[extent.offset : extent.end] = bytes(extent.length)
+    assert not any(outside)
+
+
+writes = st.lists(
+    st.tuples(
+        st.integers(0, SIZE - 1),
+        st.one_of(st.binary(max_size=40), st.integers(0, 2 * BLOCK).map(bytes), st.just(b"z" * BLOCK)),
+    ),
+    max_size=12,
+)
+
+
+@given(writes, st.booleans(), st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)), max_size=6))
+def test_overlay_is_a_bytearray(patches: list[tuple[int, bytes]], empty: bool, reads: list[tuple[int, int]]) -> None:
+    base = bytes(SIZE) if empty else random_sparse(5, SIZE, 0.5)
+    model = bytearray(base)
+    overlay = Overlay(BytesSource(base))
+    for offset, data in patches:
+        data = data[: SIZE - offset]
+        overlay.write(offset, data)
+        model[offset : offset + len(data)] = data
+    check_same(overlay, bytes(model))
+    for offset, length in reads:
+        length = min(length, SIZE - offset)
+        assert bytes(overlay.read(offset, length)) == model[offset : offset + length]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (10, 1), (9, 2), (0, 11)])
+def test_overlay_refuses_patches_outside(offset: int, length: int) -> None:
+    with pytest.raises(ValueError, match="leaves the disk"):
+        Overlay(BytesSource(bytes(10))).write(offset, bytes(length))
+
+
+def test_overlay_later_patch_wins_and_is_reported_once() -> None:
+    overlay = Overlay(BytesSource(bytes(100)))
+    for offset, data in ((10, b"aaaa"), (20, b"bbbb"), (12, b"cccccccccc")):
+        overlay.write(offset, data)
+    assert bytes(overlay.read(9, 16)) == b"\0aaccccccccccbb\0"
+    assert list(overlay.patched) == [Extent(10, 14)]
+
+
+@given(st.integers(0, SIZE), st.integers(0, 3 * BLOCK), st.integers(0, SIZE))
+def test_padded(inner: int, more: int, at: int) -> None:
+    data = random_sparse(7, inner, 0.6)
+    padded = Padded(BytesSource(data), inner + more)
+    check_same(padded, data + bytes(more))
+    at = min(at, inner + more)
+    assert bytes(padded.read(at, inner + more - at)) == (data + bytes(more))[at:]
+
+
+def test_padded_does_not_shrink() -> None:
+    with pytest.raises(ValueError, match="smaller"):
+        Padded(BytesSource(bytes(10)), 9)
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK, SIZE, 3 << 20])
+def test_file_source(tmp_path: Path, size: int) -> None:
+    data = random_sparse(size, size, 0.2)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    with FileSource(path) as source:
+        check_same(source, data)
+
+
+def test_sparse_file_is_not_read_through(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as out:
+        out.seek(1 << 40)
+        out.write(b"end")
+    with FileSource(path) as source:
+        assert source.nonzero() == ExtentMap([Extent(1 << 40, 3)])
+        assert source.read((1 << 40) - 1, 4) == b"\0end"
+
+
+def test_file_truncated_while_open(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 10000)
+    with FileSource(path) as source:
+        os.truncate(path, 6000)
+        assert source.read(0, 6000) == b"x" * 6000
+        with pytest.raises(CorruptError, match="truncated") as caught:
+            source.read(5000, 2000)
+    assert (caught.value.path, caught.value.offset) == (str(path), 6000)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        FileSource(tmp_path / "none")
+
+
+def test_read_all_has_a_limit() -> None:
+    assert read_all(BytesSource(b"12345"), 5) == b"12345"
+    with pytest.raises(CorruptError, match="larger than allowed"):
+        read_all(BytesSource(b"12345"), 4)
