@@ -50,8 +50,27 @@ def read_table(disk: Source) -> PartitionTable:
         if disk.size >= 2 * sector:
             header = GptHeader.parse(disk.read(sector, GptHeader.SIZE))
             if header.Signature == SIGNATURE:
+                _check_header(disk, header, sector)
                 return PartitionTable(sector, tuple(_regions(disk, header, sector)))
     return PartitionTable(SECTOR_SIZES[0], (Region("disk", Extent(0, disk.size)),))
+
+
+def _check_header(disk: Source, header: GptHeader, sector: int) -> None:
+    if not GptHeader.SIZE <= header.HeaderSize <= min(sector, disk.size - sector):
+        raise CorruptError(
+            "impossible GPT header size",
+            offset=sector + GptHeader.offset_of("HeaderSize"),
+            expected=f"{GptHeader.SIZE}..{sector}",
+            actual=header.HeaderSize,
+        )
+    data = bytearray(disk.read(sector, header.HeaderSize))
+    at = GptHeader.offset_of("HeaderCRC32")
+    data[at : at + 4] = bytes(4)  # the checksum was made with zeros in its own place
+    crc = zlib.crc32(data)
+    if crc != header.HeaderCRC32:
+        raise CorruptError(
+            "wrong GPT header checksum", offset=sector, expected=f"{header.HeaderCRC32:#010x}", actual=f"{crc:#010x}"
+        )
 
 
 def _entries(disk: Source, header: GptHeader, sector: int) -> Iterator[tuple[int, GptEntry]]:
@@ -92,7 +111,7 @@ def _regions(disk: Source, header: GptHeader, sector: int) -> Iterator[Region]:
         yield Region(f"p{number} {name}".rstrip(), Extent(start, end - start))
         at = end
     backup = header.AlternateLBA * sector
-    if at < backup < disk.size:
+    if at < backup <= disk.size - sector:
         yield Region("backup gpt", Extent(at, backup + sector - at))
         at = backup + sector
     if at < disk.size:
