@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,14 +48,14 @@ def test_nonzero_blocks(blocks: list[bool], base: int, tail: int) -> None:
     expected = {base + i for i, full in enumerate(blocks) if full} | {base + len(blocks)}
     assert {block for extent in found for block in range(extent.offset // BLOCK, -(-extent.end // BLOCK))} == expected
     assert found[-1].end == base * BLOCK + len(data)
-    assert all(before.end < after.offset for before, after in zip(found, found[1:], strict=False))
+    assert all(before.end < after.offset for before, after in pairwise(found))
 
 
 @given(ordered)
 def test_merge(extents: list[Extent]) -> None:
     merged = list(merge(extents))
     assert members(merged) == members(extents)
-    assert all(before.end < after.offset for before, after in zip(merged, merged[1:], strict=False))
+    assert all(before.end < after.offset for before, after in pairwise(merged))
 
 
 @given(ordered, st.integers(1, 40))

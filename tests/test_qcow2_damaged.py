@@ -159,10 +159,11 @@ def test_truncated_within_its_data(image: bytes) -> None:
 
 @pytest.mark.parametrize("tail", [b"x", bytes(512), bytes(CLUSTER), b"y" * CLUSTER])
 def test_something_after_the_end(image: bytes, tail: bytes) -> None:
-    try:
+    if not any(tail):
         assert exact(image + tail)
-    except UnsupportedError as error:
-        assert any(tail), error
+        return
+    with pytest.raises(UnsupportedError, match="leaked"):
+        LAYER.unwrap(BytesSource(image + tail), PATH)
 
 
 @pytest.mark.parametrize("seed", range(3))

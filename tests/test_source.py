@@ -50,13 +50,13 @@ def test_overlay_is_a_bytearray(patches: list[tuple[int, bytes]], empty: bool, r
     model = bytearray(base)
     overlay = Overlay(BytesSource(base))
     for offset, data in patches:
-        data = data[: SIZE - offset]
-        overlay.write(offset, data)
-        model[offset : offset + len(data)] = data
+        cut = data[: SIZE - offset]
+        overlay.write(offset, cut)
+        model[offset : offset + len(cut)] = cut
     check_same(overlay, bytes(model))
     for offset, length in reads:
-        length = min(length, SIZE - offset)
-        assert bytes(overlay.read(offset, length)) == model[offset : offset + length]
+        held = min(length, SIZE - offset)
+        assert bytes(overlay.read(offset, held)) == model[offset : offset + held]
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (10, 1), (9, 2), (0, 11)])

@@ -72,7 +72,8 @@ class ReleaseMaker:
 
     def shipped(self, key: str) -> bytes:
         """Return an artifact's bytes as they lie there."""
-        return (self.directory / self.images[key]["path"]).read_bytes()
+        name: str = self.images[key]["path"]
+        return (self.directory / name).read_bytes()
 
     def finish(self, **extra: object) -> Path:
         """Write the metadata and return the build directory."""
