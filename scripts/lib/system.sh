@@ -32,7 +32,7 @@ package_manager() {
 install_packages() {
     say "installing $*"
     if [[ $(package_manager) == apt-get ]]; then
-        local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+        local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
         as_root "${apt[@]}" update >&2
         as_root "${apt[@]}" install --yes --no-install-recommends "$@" >&2
     else
