@@ -1,0 +1,215 @@
+"""The documents say what the code does: fields, examples, commands, exit codes, rooms."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from rehydrator.cli import cli
+from rehydrator.errors import ExitCode
+from rehydrator.manifest.schema import Manifest, Rung, StoreIndex
+from rehydrator.relocation.segments import Segment
+
+ROOT = Path(__file__).parent.parent
+MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
+HACKING = (ROOT / "HACKING.md").read_text(encoding="utf-8")
+
+
+def structs_in(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.StructType]:
+    """Every struct that a type is made of."""
+    match kind:
+        case msgspec.inspect.StructType():
+            yield kind
+            for item in kind.fields:
+                yield from structs_in(item.type)
+        case msgspec.inspect.ListType():
+            yield from structs_in(kind.item_type)
+        case msgspec.inspect.DictType():
+            yield from structs_in(kind.value_type)
+        case msgspec.inspect.UnionType():
+            for part in kind.types:
+                yield from structs_in(part)
+
+
+STRUCTS = {
+    struct.cls.__name__: struct
+    for root in (Manifest, StoreIndex, Segment)
+    for struct in structs_in(msgspec.inspect.type_info(root))
+}
+
+
+def section(name: str) -> str:
+    """The text under a struct's heading."""
+    found = re.search(rf"^### {name}\n(.*?)(?=^##|\Z)", MANIFEST, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/manifest.md has no section {name}"
+    return found[1]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_each_struct_has_a_section() -> None:
+    assert sorted(re.findall(r"^### (\w+)$", MANIFEST, re.MULTILINE)) == sorted(STRUCTS)
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_fields_are_described_in_order(name: str) -> None:
+    described = re.findall(r"^\| `(\w+)` \|", section(name), re.MULTILINE)
+    assert described == [item.encode_name for item in STRUCTS[name].fields]
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_form_is_described(name: str) -> None:
+    struct = STRUCTS[name]
+    if struct.tag is not None:
+        assert f'Tagged `"{struct.tag_field}": "{struct.tag}"`' in section(name)
+    assert struct.array_like == ("Written as an array." in section(name))
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_examples_decode(name: str) -> None:
+    examples = blocks(section(name), "json")
+    assert examples
+    for example in examples:
+        value = msgspec.json.decode(example, type=STRUCTS[name].cls)
+        assert msgspec.to_builtins(value) == msgspec.json.decode(example)
+
+
+def test_blob_examples_are_referred_to_within_their_manifest() -> None:
+    example = msgspec.json.decode(blocks(section("Manifest"), "json")[0], type=Manifest)
+    assert example.rung is Rung.EDITS
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of every rehydrator command in the shell blocks, inside the container too."""
+    found = []
+    for line in "".join(blocks(text, "sh")).splitlines():
+        command = re.sub(r"^podman run .*? rehydrator rehydrate", "rehydrator rehydrate", line)
+        if command.startswith("rehydrator "):
+            found.append(shlex.split(re.split(r"[|>]", command)[0])[1:])
+    return found
+
+
+@pytest.mark.parametrize("arguments", commands(README), ids=" ".join)
+def test_commands_exist(arguments: list[str]) -> None:
+    command: click.Command = cli
+    rest = list(arguments)
+    while isinstance(command, click.Group):
+        command = command.commands[rest.pop(0)]
+    assert command.make_context("rehydrator", rest).args == []
+
+
+def test_every_command_is_shown() -> None:
+    def leaves(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if not isinstance(command, click.Group):
+            yield path
+            return
+        for name, child in command.commands.items():
+            yield from leaves(child, (*path, name))
+
+    shown = commands(README)
+    missing = [path for path in leaves(cli, ()) if not any(tuple(item[: len(path)]) == path for item in shown)]
+    assert missing == []
+
+
+def rows(text: str, heading: str) -> list[str]:
+    """First cells of the table that begins with ``heading``."""
+    table = text.partition(f"| {heading} |")[2].partition("\n\n")[0]
+    return [line.split("|")[1].strip(" `") for line in table.splitlines()[2:]]
+
+
+def test_exit_codes() -> None:
+    assert [int(code) for code in rows(README, "code")] == list(ExitCode)
+
+
+@pytest.mark.parametrize("text", [README, MANIFEST], ids=["README", "manifest"])
+def test_rungs(text: str) -> None:
+    assert rows(text, "rung") == list(Rung)
+
+
+def test_variables_exist() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rehydrator").rglob("*.py"))
+    for name in rows(README, "variable"):
+        assert f'"{name}"' in code
+
+
+def test_rooms() -> None:
+    tree = HACKING.partition("## Rooms")[2].partition("```\n")[2].partition("```")[0]
+    described = set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
+    assert described == {path.parent.name for path in (ROOT / "rehydrator").glob("*/__init__.py")}
+
+
+def test_figures_are_of_the_fixture(release_dir: Path) -> None:
+    figures = README.partition("<!-- figures:begin -->")[2].partition("<!-- figures:end -->")[0]
+    names = re.findall(r"^(\S+)\.(?:raw|qcow2|iso)\b.* OK$", figures, re.MULTILINE)
+    assert names
+    shipped = [path.name for path in release_dir.rglob("*.xz")]
+    for name in names:
+        assert any(item.startswith(name) for item in shipped), f"{name}: run scripts/demo --readme"
+
+
+@pytest.mark.parametrize("document", [README, HACKING, MANIFEST, STORE], ids=["README", "HACKING", "manifest", "store"])
+def test_links_lead_somewhere(document: str) -> None:
+    places = {README: ROOT, HACKING: ROOT}
+    here = places.get(document, ROOT / "docs")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", document):
+        name, _, anchor = target.partition("#")
+        text = (here / name).read_text(encoding="utf-8") if name else document
+        headings = {
+            re.sub(r"[^\w-]", "", line.lower().replace(" ", "-")) for line in re.findall(r"^#+ (.*)$", text, re.M)
+        }
+        assert not anchor or anchor in headings, target
+
+
+def shell_blocks() -> list[Any]:
+    """The commands of docs/store.md."""
+    return [pytest.param(block, id=block.strip().splitlines()[0][:40]) for block in blocks(STORE, "sh")]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("block", shell_blocks())
+def test_verification_by_hand(block: str, real_store: Path, tmp_path: Path, need: Callable[..., None]) -> None:
+    need("jq", "zstd")
+    for entry in real_store.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "LC_ALL": "C"}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert not lines or len(set(lines)) == 1
+
+
+@pytest.mark.oracle
+def test_verification_by_hand_notices(real_store: Path, tmp_path: Path, need: Callable[..., None]) -> None:
+    """The commands fail on a store with one flipped byte."""
+    need("jq", "zstd")
+    for entry in real_store.rglob("*"):
+        copy = tmp_path / entry.relative_to(real_store)
+        if entry.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(entry.read_bytes())
+    for damaged, block in zip(
+        (next(tmp_path.glob("*/canonical.*")), next((tmp_path / "blobs").iterdir())),
+        blocks(STORE, "sh")[:2],
+        strict=True,
+    ):
+        data = bytearray(damaged.read_bytes())
+        data[len(data) // 2] ^= 1
+        damaged.write_bytes(data)
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode != 0
