@@ -51,6 +51,8 @@ def _check_host(args: argparse.Namespace) -> None:
     missing = missing_tools(select(args.platforms).tools(sign=args.sign))
     if missing:
         raise BuildError(describe_missing(missing))
+    if args.out.resolve().is_relative_to("/run"):
+        raise BuildError("OUT cannot be below /run, where the build has its private mounts")
     if os.geteuid() != 0:
         raise BuildError(
             "build-release needs root: it attaches loop devices and mounts ext4 and XFS, so that each change to a "

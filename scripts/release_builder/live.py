@@ -203,7 +203,7 @@ def _build_iso(kit: Kit, target: Target, source: LiveInput, work: Path) -> Path:
     volume_id = name_version[:32]
     _boot_configs(source, iso, volume_id)
     (iso / "images/ignition.img").write_bytes(bytes(_IGNITION_AREA))
-    support = source.content.isolinux
+    support = source.content.support
     shutil.copyfile(support / "usr/lib/ISOLINUX/isolinux.bin", iso / "isolinux/isolinux.bin")
     for module in ("ldlinux.c32", "libcom32.c32", "libutil.c32", "vesamenu.c32"):
         shutil.copyfile(support / "usr/lib/syslinux/modules/bios" / module, iso / "isolinux" / module)

@@ -63,7 +63,7 @@ def build_raw_image(kit: Kit, content: Content, deployment: Deployment, image: R
         kit.runner.run("mcopy", "-s", "-m", "-i", device, content.esp / "EFI", "::", env={"MTOOLS_SKIP_CHECK": "1"})
     run_on_disk(kit, image, "bootloader", source=str(content.boot_config))
     if image.sector_size == _SECTOR:
-        _install_bios_grub(kit, content.grub_modules, image.path, parts[disk.BIOS_BOOT])
+        _install_bios_grub(kit, content.support / "usr/lib/grub/i386-pc", image.path, parts[disk.BIOS_BOOT])
     run_on_disk(kit, image, "chattr")
 
 
