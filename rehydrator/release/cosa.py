@@ -68,8 +68,15 @@ def read_builds(directory: Path) -> list[CosaBuild]:
         raise InputError("lists no build", path=path)
     newest = builds.builds[0]  # coreos-assembler puts the newest build first
     _plain(newest.id, path)
-    arches = newest.arches or sorted(entry.name for entry in (directory / newest.id).iterdir() if entry.is_dir())
+    arches = newest.arches or _directories(directory / newest.id)
     return [read_build(directory / newest.id / _plain(arch, path)) for arch in arches]
+
+
+def _directories(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
 
 
 def _plain(name: str, path: Path) -> str:
