@@ -1,0 +1,125 @@
+"""Relocation: what is found elsewhere and put together again is the file."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehydrator.disk.extents import BLOCK
+from rehydrator.disk.source import BytesSource
+from rehydrator.errors import StoreDamagedError
+from rehydrator.relocation.finder import STEP, ContentIndex, find
+from rehydrator.relocation.segments import LITERAL, Segment, SegmentSource
+from tests.support.disks import random_sparse, shuffled
+
+REFERENCES = [random_sparse(31, 40 * BLOCK, 0.7), random_sparse(32, 33 * BLOCK + 99, 0.9)]
+
+# a piece of a reference, literal bytes, or zeros
+piece = st.one_of(
+    st.tuples(st.integers(0, 1), st.integers(0, 40 * BLOCK), st.integers(1, 6 * BLOCK)),
+    st.tuples(st.just(LITERAL), st.integers(0, 1000), st.sampled_from([1, 511, STEP, BLOCK, 3 * BLOCK])),
+    st.tuples(st.just(-2), st.just(0), st.sampled_from([7, STEP, BLOCK, 5 * BLOCK])),
+)
+
+
+def build(pieces: list[tuple[int, int, int]]) -> bytes:
+    parts = []
+    for kind, at, length in pieces:
+        if kind >= 0:
+            parts.append(REFERENCES[kind][at : at + length])
+        elif kind == LITERAL:
+            parts.append(random.Random(at).randbytes(length))
+        else:
+            parts.append(bytes(length))
+    return b"".join(parts)
+
+
+def indexed(*references: bytes) -> ContentIndex:
+    index = ContentIndex()
+    for number, reference in enumerate(references):
+        assert index.add(BytesSource(reference)) == number
+    return index
+
+
+def assembled(target: bytes, segments: list[Segment], references: list[bytes]) -> bytes:
+    literals = b"".join(target[item.offset : item.end] for item in segments if item.reference == LITERAL)
+    sources = [BytesSource(reference) for reference in references]
+    source = SegmentSource(len(target), segments, sources, BytesSource(literals) if literals else None)
+    whole = bytes(source.read(0, source.size))
+    order = random.Random(len(target))
+    for _ in range(5):
+        at = order.randrange(len(target) + 1)
+        length = order.randrange(len(target) - at + 1)
+        assert bytes(source.read(at, length)) == whole[at : at + length]
+    assert source.nonzero() == BytesSource(whole).nonzero()
+    return whole
+
+
+@given(st.lists(piece, max_size=8))
+def test_find_and_assemble_is_identity(pieces: list[tuple[int, int, int]]) -> None:
+    target = build(pieces)
+    segments = find(BytesSource(target), indexed(*REFERENCES))
+    assert assembled(target, segments, REFERENCES) == target
+
+
+@pytest.mark.parametrize("shift", [0, STEP, 3 * STEP, BLOCK + STEP])
+def test_content_at_sector_shifts_is_found(shift: int) -> None:
+    middle = random.Random(1).randbytes(20 * BLOCK)
+    target = b"h" * shift + middle
+    segments = find(BytesSource(target), indexed(middle))
+    assert [item for item in segments if item.reference == 0] == [Segment(shift, len(middle), 0, 0)]
+
+
+def test_a_hit_grows_in_both_directions() -> None:
+    reference = random.Random(2).randbytes(10 * BLOCK)
+    target = b"a" * STEP + reference[3 * STEP : 9 * BLOCK + STEP] + b"b" * STEP
+    segments = find(BytesSource(target), indexed(reference))
+    assert [(item.reference, item.length) for item in segments] == [
+        (LITERAL, STEP),
+        (0, 9 * BLOCK - 2 * STEP),
+        (LITERAL, STEP),
+    ]
+
+
+def test_shuffled_blocks_are_all_found() -> None:
+    target = shuffled(REFERENCES[0], 3)
+    segments = find(BytesSource(target), indexed(REFERENCES[0]))
+    assert LITERAL not in {item.reference for item in segments}
+    assert assembled(target, segments, REFERENCES[:1]) == target
+
+
+@pytest.mark.parametrize("target", [b"", b"x", bytes(BLOCK), b"y" * (BLOCK - 1), b"z" * (2 * BLOCK)])
+def test_small_and_foreign_targets(target: bytes) -> None:
+    segments = find(BytesSource(target), indexed(REFERENCES[0]))
+    assert {item.reference for item in segments} <= {LITERAL}
+    assert assembled(target, segments, REFERENCES[:1]) == target
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [Segment(0, 0, 0, 0)],
+        [Segment(0, -1, 0, 0)],
+        [Segment(-1, 5, 0, 0)],
+        [Segment(0, 10, 0, 95)],
+        [Segment(0, 10, 0, -1)],
+        [Segment(45, 10, 0, 0)],
+        [Segment(0, 10, 1, 0)],
+        [Segment(0, 10, -2, 0)],
+        [Segment(0, 10, LITERAL, 5)],
+        [Segment(0, 10, 0, 0), Segment(9, 5, 0, 0)],
+        [Segment(20, 5, 0, 0), Segment(0, 5, 0, 0)],
+        [Segment(0, 1 << 62, 0, 0)],
+    ],
+)
+def test_impossible_tables(segments: list[Segment]) -> None:
+    with pytest.raises(StoreDamagedError, match="impossible segment table"):
+        SegmentSource(50, segments, [BytesSource(bytes(100))], BytesSource(bytes(10)))
+
+
+def test_literals_that_are_missing() -> None:
+    with pytest.raises(StoreDamagedError):
+        SegmentSource(50, [Segment(0, 1, LITERAL, 0)], [], None)
