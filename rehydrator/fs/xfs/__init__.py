@@ -1,0 +1,1 @@
+"""XFS version 5: reader, owner map, checksums and log."""
