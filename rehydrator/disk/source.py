@@ -151,6 +151,31 @@ class Padded(Source):
         return ExtentMap(whole_blocks(extent, self.size) for extent in self._inner.nonzero())
 
 
+class Window(Source):
+    """The ``size`` bytes of ``inner`` from byte ``start`` on, for example one partition of a disk."""
+
+    def __init__(self, inner: Source, start: int, size: int) -> None:
+        if start < 0 or size < 0 or start + size > inner.size:
+            raise ValueError("a window can't reach beyond what it shows")
+        self._inner = inner
+        self._start = start
+        self.size = size
+
+    def read(self, offset: int, length: int) -> Data:
+        """Read through to the inner source."""
+        return self._inner.read(self._start + offset, length)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the parts of the inner extents that lie in the window."""
+        for extent in self._inner.extents():
+            start = max(extent.offset - self._start, 0)
+            stop = min(extent.end - self._start, self.size)
+            if start < stop:
+                yield Extent(start, stop - start)
+            if extent.end - self._start >= self.size:
+                return
+
+
 def read_all(source: Source, limit: int) -> bytes:
     """Return the whole content of a small source; refuse one of more than ``limit`` bytes."""
     if source.size > limit:

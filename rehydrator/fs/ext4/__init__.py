@@ -1,0 +1,1 @@
+"""ext4: structures, reading, checksums, journal, and what each byte belongs to."""
