@@ -67,6 +67,13 @@ def test_programs_of_the_release_builder_are_listed(monkeypatch: pytest.MonkeyPa
         assert PACKAGES.get(tool.program) == (tool.debian, tool.fedora), tool.program
 
 
+def test_programs_that_tests_need_are_listed() -> None:
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        for call in re.findall(r"\bneed\(([^)]*)\)", path.read_text(encoding="utf-8")):
+            for program in re.findall(r'"([\w.-]+)"', call):
+                assert program in PACKAGES, f"{path.name} needs {program}"
+
+
 def refusing(directory: Path, *programs: str) -> str:
     """Return a PATH on which these programs fail and say so."""
     directory.mkdir()
