@@ -11,6 +11,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rehydrator.disk.extents import CHUNK, is_zero
 from rehydrator.fs.place import Health
@@ -32,6 +33,7 @@ from rehydrator.fs.xfs.reader import Reader
 _WORDS = struct.Struct(f">I{BBSIZE - 4}x")
 _WORD = struct.Struct(">I")
 _WORD_SIZE = _WORD.size
+_OPERATION = struct.Struct(">IIBB2x")  # XlogOpHeader; there are hundreds of thousands of them
 _BLOCK_BITS = 32
 _BLOCK_MASK = (1 << _BLOCK_BITS) - 1
 _MAX_HEADER_BLOCKS = XLOG_MAX_RECORD_BSIZE // (XLOG_CYCLE_DATA_SIZE * BBSIZE)
@@ -106,15 +108,17 @@ class LogRecord:
         return self.written == self.payload_blocks
 
 
-@dataclass(frozen=True)
-class LogOperation:
-    """One operation of a record; ``offset`` is that of its header in the unpacked payload, ``length`` of its data."""
+class LogOperation(NamedTuple):
+    """One operation of a record; ``offset`` is that of its header in the unpacked payload, ``length`` of its data.
+
+    ``flags`` are bits of :class:`~rehydrator.fs.xfs.c_xfs_log.XlogOpFlag`.
+    """
 
     offset: int
     tid: int
     length: int
     clientid: int
-    flags: XlogOpFlag
+    flags: int
 
     @property
     def data_offset(self) -> int:
@@ -335,12 +339,12 @@ def pack(headers: bytes, payload: bytes, wrap: int | None = None) -> tuple[bytes
 
 def parse_operations(payload: bytes, count: int) -> Iterator[LogOperation]:
     """Yield up to ``count`` operations of an unpacked payload, as long as they make sense."""
-    at = 0
+    at, size, end = 0, XlogOpHeader.SIZE, len(payload)
     for _ in range(count):
-        if at + XlogOpHeader.SIZE > len(payload):
+        if at + size > end:
             return
-        header = XlogOpHeader.parse(payload, at)
-        if header.oh_len > len(payload) - at - XlogOpHeader.SIZE:
+        tid, length, client, flags = _OPERATION.unpack_from(payload, at)
+        if length > end - at - size:
             return
-        yield LogOperation(at, header.oh_tid, header.oh_len, header.oh_clientid, XlogOpFlag(header.oh_flags))
-        at += XlogOpHeader.SIZE + header.oh_len
+        yield LogOperation(at, tid, length, client, flags)
+        at += size + length

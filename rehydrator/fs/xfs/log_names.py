@@ -27,6 +27,7 @@ from rehydrator.fs.xfs.log import LogOperation
 
 _ITEM = struct.Struct("<HH")  # type, size (number of regions)
 _CYCLE_WORD = 4
+_UNMOUNT, _CONTINUED = int(XlogOpFlag.UNMOUNT_TRANS), int(XlogOpFlag.WAS_CONT_TRANS)
 _ITEMS = {int(item): item for item in LogItem}
 _BUFFERS = {int(kind): kind for kind in BlfType}
 _INODE_PARTS = (
@@ -43,50 +44,61 @@ class Region:
     fields: tuple[FieldSpan, ...] = ()
 
 
-def payload_fields(payload: bytes, operations: Iterable[LogOperation]) -> tuple[FieldSpan, ...]:
-    """Return the named spans of an unpacked payload, in order, as they lie on the disk.
+def payload_fields(
+    payload: bytes, operations: Iterable[LogOperation], begin: int = 0, end: int | None = None
+) -> tuple[FieldSpan, ...]:
+    """Return the named spans of the bytes ``[begin, end)`` of an unpacked payload, as they lie on the disk.
 
     The first word of each block is the cycle number there, so fields are cut around it.
     """
-    return tuple(_around_cycles(list(_spans(payload, operations)), len(payload)))
+    stop = len(payload) if end is None else min(end, len(payload))
+    spans: list[FieldSpan] = []
+    for span in _spans(payload, operations, begin, stop):
+        first, last = span.offset // BBSIZE, (span.offset + span.size - 1) // BBSIZE
+        if first == last and span.offset % BBSIZE >= _CYCLE_WORD:
+            spans.append(span)
+        else:
+            spans += _around_cycles(span, first, last)
+    cycles = range(begin // BBSIZE, -(-stop // BBSIZE))
+    spans += (FieldSpan(f"cycle[{block}]", block * BBSIZE, _CYCLE_WORD) for block in cycles)
+    return tuple(sorted(spans, key=_offset))
 
 
-def _spans(payload: bytes, operations: Iterable[LogOperation]) -> Iterator[FieldSpan]:
+def _offset(span: FieldSpan) -> int:
+    return span.offset
+
+
+def _spans(payload: bytes, operations: Iterable[LogOperation], begin: int, end: int) -> Iterator[FieldSpan]:
     namer = _Namer()
     for index, operation in enumerate(operations):
+        start = operation.data_offset
+        if operation.offset >= end:
+            return
+        region = namer.region(operation, payload[start : start + operation.length]) if operation.length else None
+        if start + operation.length <= begin:
+            continue
         label = f"op[{index}]"
         for span in XlogOpHeader.FIELDS:
             yield FieldSpan(f"{label}.{span.name}", operation.offset + span.offset, span.size)
-        if not operation.length:
+        if region is None:
             continue
-        start = operation.data_offset
-        region = namer.region(operation, payload[start : start + operation.length])
+        label = f"{label} {region.name}"
         at = 0
         for span in region.fields:
             if span.offset + span.size <= operation.length:
-                yield FieldSpan(f"{label} {region.name}.{span.name}", start + span.offset, span.size)
+                yield FieldSpan(f"{label}.{span.name}", start + span.offset, span.size)
                 at = span.offset + span.size
         if at < operation.length:
-            yield FieldSpan(f"{label} {region.name}", start + at, operation.length - at)
+            yield FieldSpan(label, start + at, operation.length - at)
 
 
-def _around_cycles(spans: list[FieldSpan], length: int) -> Iterator[FieldSpan]:
-    block = 0
-    for span in spans:
-        at, end = span.offset, span.offset + span.size
-        while at < end:
-            border = -(-at // BBSIZE)
-            while block <= border and block * BBSIZE <= at and block * BBSIZE < length:
-                yield FieldSpan(f"cycle[{block}]", block * BBSIZE, _CYCLE_WORD)
-                block += 1
-            if at % BBSIZE < _CYCLE_WORD:
-                at += min(_CYCLE_WORD - at % BBSIZE, end - at)
-                continue
-            stop = min(end, (at // BBSIZE + 1) * BBSIZE)
-            yield FieldSpan(span.name, at, stop - at)
-            at = stop
-    for rest in range(block, -(-length // BBSIZE)):
-        yield FieldSpan(f"cycle[{rest}]", rest * BBSIZE, _CYCLE_WORD)
+def _around_cycles(span: FieldSpan, first: int, last: int) -> Iterator[FieldSpan]:
+    """Cut the first words of blocks out of a span."""
+    for block in range(first, last + 1):
+        at = max(span.offset, block * BBSIZE + _CYCLE_WORD)
+        end = min(span.offset + span.size, (block + 1) * BBSIZE)
+        if at < end:
+            yield FieldSpan(span.name, at, end - at)
 
 
 class _Namer:
@@ -97,9 +109,9 @@ class _Namer:
 
     def region(self, operation: LogOperation, data: bytes) -> Region:
         """Name the data of the next operation."""
-        if operation.flags & XlogOpFlag.UNMOUNT_TRANS:
+        if operation.flags & _UNMOUNT:
             return Region("unmount record", XfsUnmountLogFormat.FIELDS)
-        if operation.flags & XlogOpFlag.WAS_CONT_TRANS:
+        if operation.flags & _CONTINUED:
             return Region("continued region")
         if self._upcoming:
             return self._upcoming.pop(0)

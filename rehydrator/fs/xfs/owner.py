@@ -192,15 +192,20 @@ class XfsFilesystem(Filesystem):
             return Place(extent, start, Kind.LOG_STALE, name, piece.start)
         if piece.first == 0:
             return Place(extent, start, Kind.LOG_HEADER, record.name, record.block, fields=RECORD_FIELDS)
-        return Place(extent, start, Kind.LOG_PAYLOAD, record.name, record.block, fields=self._payload_fields(piece))
+        return Place(
+            extent, start, Kind.LOG_PAYLOAD, record.name, record.block, fields=self._payload_fields(piece, extent)
+        )
 
-    def _payload_fields(self, piece: LogPiece) -> tuple[FieldSpan, ...]:
+    def _payload_fields(self, piece: LogPiece, extent: Extent) -> tuple[FieldSpan, ...]:
+        """Fields of the part of a payload that ``extent`` cuts out: a record may have thousands of them."""
         log, record = self.reader.log, piece.record
         if record is None:
             return ()
-        payload = unpack(log.headers(record), log.payload(record))
-        spans = payload_fields(payload, parse_operations(payload, record.header.h_num_logops))
         skip = (piece.first - record.header_blocks) * BBSIZE  # where the piece begins in the payload
-        if not skip:
-            return spans
-        return tuple(FieldSpan(s.name, s.offset - skip, s.size) for s in spans if s.offset >= skip)
+        if skip < 0:  # an extended header, which lies before it
+            return ()
+        begin = extent.offset - (log.extent.offset + piece.start * BBSIZE) + skip
+        payload = unpack(log.headers(record), log.payload(record))
+        operations = parse_operations(payload, record.header.h_num_logops)
+        spans = payload_fields(payload, operations, begin, begin + extent.length)
+        return tuple(FieldSpan(span.name, span.offset - skip, span.size) for span in spans) if skip else spans
