@@ -87,6 +87,11 @@ class Slot:
         return bytes(copy)
 
 
+def mismatch(stored: int, expected: int, name: str = "checksum") -> str:
+    """Say that a checksum is wrong, for people to read."""
+    return f"{name} is {stored:#x}, should be {expected:#x}"
+
+
 def slot_of(structure: type[Structure], *names: str, base: int = 0, big: bool = False) -> Slot:
     """Return the slot made of the named fields of ``structure``, which begins at byte ``base``."""
     sizes = {span.name: span.size for span in structure.FIELDS}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rehydrator.fs.ext4.c_ext4 import DIR_TAIL_TYPE, DirEntry, DirTail, DxCountLimit, DxEntry, DxRootInfo, DxTail
 
@@ -17,9 +18,8 @@ _DOT_SIZE = 12  # "." with its padding, the record before ".."
 _ROOT_INFO = 2 * _DOT_SIZE
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A name in a directory."""
+class Entry(NamedTuple):
+    """A name in a directory (a tuple, as there may be very many)."""
 
     name: bytes
     inode: int
@@ -42,16 +42,15 @@ class IndexBlock:
 
 def entries(data: bytes, start: int = 0) -> Iterator[Entry]:
     """Yield the entries in use of one directory block, ``.`` and ``..`` included; damage ends the block."""
-    at, end = start, len(data)
-    while at + DirEntry.SIZE <= end:
+    at, end, least = start, len(data), DirEntry.SIZE
+    while at + least <= end:
         inode, rec_len, name_len, file_type = _ENTRY.unpack_from(data, at)
         if rec_len in _REC_LEN_64K:
             rec_len = end - at
-        if rec_len < DirEntry.SIZE or at + rec_len > end or name_len + DirEntry.SIZE > rec_len:
+        if rec_len < least or at + rec_len > end or name_len + least > rec_len:
             return
         if inode and name_len:
-            name = data[at + DirEntry.SIZE : at + DirEntry.SIZE + name_len]
-            yield Entry(name, inode, file_type)
+            yield Entry(data[at + least : at + least + name_len], inode, file_type)
         at += rec_len
 
 

@@ -80,27 +80,27 @@ class Geometry:
     incompat: Incompat
     ro_compat: RoCompat
 
-    @property
+    @cached_property
     def metadata_csum(self) -> bool:
         """Whether all metadata carries CRC-32C."""
         return RoCompat.METADATA_CSUM in self.ro_compat
 
-    @property
+    @cached_property
     def group_csum(self) -> bool:
         """Whether group descriptors carry a checksum, and with it the UNINIT flags a meaning."""
         return bool(self.ro_compat & (RoCompat.METADATA_CSUM | RoCompat.GDT_CSUM))
 
-    @property
+    @cached_property
     def itable_blocks(self) -> int:
         """Blocks of one group's inode table."""
         return -(-self.inodes_per_group * self.inode_size // self.block_size)
 
-    @property
+    @cached_property
     def descs_per_block(self) -> int:
         """Group descriptors in one block."""
         return self.block_size // self.desc_size
 
-    @property
+    @cached_property
     def desc_blocks(self) -> int:
         """Blocks that all group descriptors take."""
         return -(-self.group_count // self.descs_per_block)

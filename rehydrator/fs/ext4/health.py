@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.c_ext4 import SUPER_MAGIC, SUPER_OFFSET, GroupFlag, Incompat, RoCompat, State, SuperBlock
+from rehydrator.fs.ext4.c_ext4 import SUPER_MAGIC, SUPER_OFFSET, Incompat, RoCompat, State, SuperBlock
 from rehydrator.fs.ext4.ext4 import Ext4, Group
 from rehydrator.fs.ext4.free import bit_text
 from rehydrator.fs.ext4.health_inodes import check_inodes
@@ -21,13 +21,7 @@ from rehydrator.fs.ext4.scan import Scan
 from rehydrator.fs.ext4.segments import Segment, SegmentMap, Tag
 from rehydrator.fs.place import Health
 
-# claimed by geometry or by inodes that are checked in their own way; all others must be set in the block bitmap
 _MAX_REPORTS = 100
-
-
-def wrong_checksum(stored: int, expected: int, name: str = "checksum") -> str:
-    """Say that a checksum is wrong."""
-    return f"{name} is {stored:#x}, should be {expected:#x}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ def _check_superblock(view: View) -> Iterator[Health]:
 def _superblock_checksum(raw: bytes, name: str, offset: int) -> Iterator[Health]:
     stored, expected = checksums.SUPERBLOCK.get(raw), checksums.expected_superblock(raw)
     if stored != expected:
-        yield Health(name, offset, wrong_checksum(stored, expected, "s_checksum"))
+        yield Health(name, offset, checksums.mismatch(stored, expected, "s_checksum"))
 
 
 def _check_backups(view: View) -> Iterator[Health]:
@@ -119,7 +113,7 @@ def _descriptor_checksum(fs: Ext4, group: int, raw: bytes, name: str, offset: in
     else:
         expected = checksums.expected_group_crc16(fs.superblock.s_uuid, group, raw)
     if stored != expected:
-        yield Health(name, offset, wrong_checksum(stored, expected, "bg_checksum"))
+        yield Health(name, offset, checksums.mismatch(stored, expected, "bg_checksum"))
 
 
 def _check_groups(view: View) -> Iterator[Health]:
@@ -162,7 +156,7 @@ def _check_bitmaps(view: View, group: Group, descriptor: str, descriptor_offset:
             stored = slot.get(group.raw)
             expected = checksums.expected_bitmap(fs.seed, bitmap, bits) & slot.mask
             if stored != expected:
-                yield Health(name, offset, wrong_checksum(stored, expected))
+                yield Health(name, offset, checksums.mismatch(stored, expected))
         free = bit_text(bitmap, valid).count("0")
         counted = group.free_blocks if kind == "block" else group.free_inodes
         if free != counted:
@@ -177,15 +171,11 @@ def _check_ownership(view: View) -> Iterator[Health]:
         problem = f"block {conflict.start} is also claimed by {other}"
         yield Health(_owner(view, conflict.owner), view.offset(conflict.start), problem)
     geometry = view.fs.geometry
-    position = geometry.first_data_block
     for group in view.fs.groups:
         start = geometry.group_start(group.number)
         end = start + geometry.group_blocks(group.number)
         bitmap = view.fs.block_bitmap(group)
         if bitmap is None:
-            if not (geometry.group_csum and GroupFlag.BLOCK_UNINIT in group.flags):
-                continue
-            position = end
             continue
         bits = bit_text(bitmap, end - start)
         position = start

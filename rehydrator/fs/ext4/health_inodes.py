@@ -90,7 +90,7 @@ class _Checker:
             return
         stored, expected = checksums.inode_slot(raw).get(raw), checksums.expected_inode(self.fs.seed, ino, raw)
         if stored != expected:
-            yield Health(self._label(ino), offset, _wrong(stored, expected, "i_checksum"))
+            yield Health(self._label(ino), offset, checksums.mismatch(stored, expected, "i_checksum"))
 
     def segment(self, segment: Segment) -> Iterator[Health]:
         """Check the blocks of a segment that are metadata of an inode."""
@@ -111,7 +111,7 @@ class _Checker:
 
     def _compare(self, slot: Slot, data: bytes, expected: int, name: str) -> Iterator[str]:
         if self.fs.geometry.metadata_csum and slot.get(data) != expected:
-            yield _wrong(slot.get(data), expected, name)
+            yield checksums.mismatch(slot.get(data), expected, name)
 
     def _directory(self, segment: Segment, block: int, data: bytes) -> Iterator[str]:
         ino = segment.number
@@ -163,10 +163,6 @@ class _Checker:
             yield f"ob_magic is {tail.ob_magic:#x}"
         expected = checksums.expected_orphan(self._seed(segment.number), block, data)
         yield from self._compare(checksums.orphan_slot(self.size), data, expected, "ob_checksum")
-
-
-def _wrong(stored: int, expected: int, name: str) -> str:
-    return f"{name} is {stored:#x}, should be {expected:#x}"
 
 
 _NAMES = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rehydrator.fs.ext4 import jbd2
 from rehydrator.fs.ext4.c_ext4 import Compat
+from rehydrator.fs.ext4.checksums import mismatch
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.ext4.jbd2 import Journal, Transaction
 from rehydrator.fs.ext4.naming import Names
@@ -45,7 +46,7 @@ class _Checker:
             raw = journal.superblock_raw
             stored, expected = jbd2.SUPERBLOCK.get(raw), jbd2.expected_superblock(raw)
             if stored != expected:
-                yield Health("journal superblock", self.offset(0), _wrong(stored, expected, "s_checksum"))
+                yield Health("journal superblock", self.offset(0), mismatch(stored, expected, "s_checksum"))
             for transaction in journal.transactions:
                 yield from self._transaction(transaction)
 
@@ -58,13 +59,13 @@ class _Checker:
             data = self.journal.read_block(block)
             stored, expected = slot.get(data), jbd2.expected_tail(self.journal.seed, data)
             if stored != expected:
-                yield Health(f"journal {kind} {of}", self.offset(block), _wrong(stored, expected, "t_checksum"))
+                yield Health(f"journal {kind} {of}", self.offset(block), mismatch(stored, expected, "t_checksum"))
         if transaction.commit is not None:
             data = self.journal.read_block(transaction.commit.block)
             stored, expected = jbd2.COMMIT.get(data), jbd2.expected_commit(self.journal.seed, data)
             if stored != expected:
                 offset = self.offset(transaction.commit.block)
-                yield Health(f"journal commit {of}", offset, _wrong(stored, expected, "h_chksum"))
+                yield Health(f"journal commit {of}", offset, mismatch(stored, expected, "h_chksum"))
         if transaction.complete:  # the copies of a transaction that never got its commit may be torn
             yield from self._copies(transaction, of)
 
@@ -74,8 +75,4 @@ class _Checker:
             expected = jbd2.expected_tag(self.journal.seed, copy.sequence, data, self.journal.layout)
             if copy.tag.checksum != expected:
                 name = f"journal copy of {self.names.block(copy.tag.home)} {of}"
-                yield Health(name, self.offset(copy.block), _wrong(copy.tag.checksum, expected, "t_checksum"))
-
-
-def _wrong(stored: int, expected: int, name: str) -> str:
-    return f"{name} is {stored:#x}, should be {expected:#x}"
+                yield Health(name, self.offset(copy.block), mismatch(copy.tag.checksum, expected, "t_checksum"))

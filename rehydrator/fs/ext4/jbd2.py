@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from rehydrator.codecs.crc32c import crc32c
+from rehydrator.disk.extents import is_zero
 from rehydrator.fs.ext4.c_jbd2 import (
     JBD2_MAGIC,
     UUID_SIZE,
@@ -346,7 +347,7 @@ class Journal:
         for start in range(self.first, self.last, CHUNK_BLOCKS):
             count = min(CHUNK_BLOCKS, self.last - start)
             data = self._read(start, count)
-            if data.find(_MAGIC) < 0:
+            if is_zero(data):  # most of a young journal
                 yield from ((start + index, None) for index in range(count))
                 continue
             for index in range(count):

@@ -29,7 +29,14 @@ _NEEDED = ("i_mode", "i_size_lo", "i_dtime", "i_links_count", "i_blocks_lo", "i_
 _NEEDED_LATE = ("i_file_acl_lo", "i_size_high", "i_file_acl_high")
 _ONE_EXTENT = struct.Struct("<HHHHIIHHI")  # struct ext4_extent_header, then the first struct ext4_extent
 _SECTOR = 512
+# plain numbers: the operators of enumerations cost more than all the rest of the pass
+_EXTENTS = int(InodeFlag.EXTENTS)
+_INLINE_DATA = int(InodeFlag.INLINE_DATA)
+_DATA = int(Tag.DATA)
+_UNWRITTEN = int(Tag.UNWRITTEN)
+_DIRECTORY = int(Tag.DIRECTORY)
 _DOTS = (b".", b"..")
+_REGULAR = int(FileType.REGULAR)
 _WITH_BLOCKS = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
 
 
@@ -140,11 +147,18 @@ class _Scanner:
         if not links and ino != self._orphan_file:
             self.scan.states[ino] = InodeState.ORPHAN
         kind = mode & FILE_TYPE_MASK
+        if kind == _REGULAR and not flags & _INLINE_DATA:
+            self.scan.sizes[ino] = size_lo | size_high << 32
+            self._blocks(ino, Tag.ORPHAN_FILE if ino == self._orphan_file else _DATA, flags, i_block)
+        else:
+            self._not_regular(ino, kind, flags, i_block, blocks_lo, acl)
+
+    def _not_regular(self, ino: int, kind: int, flags: int, i_block: bytes, blocks_lo: int, acl: int) -> None:
         if kind not in _WITH_BLOCKS:
             return
         if kind == FileType.DIRECTORY:
             self.scan.directories.append(ino)
-        if flags & InodeFlag.INLINE_DATA:
+        if flags & _INLINE_DATA:
             if kind == FileType.DIRECTORY:
                 self._inline_directories.append(ino)
             return
@@ -152,12 +166,8 @@ class _Scanner:
             if blocks_lo <= (self.fs.geometry.block_size // _SECTOR if acl else 0):
                 return
             self._blocks(ino, Tag.SYMLINK, flags, i_block)
-            return
-        if kind == FileType.DIRECTORY:
+        elif kind == FileType.DIRECTORY:
             self._blocks(ino, Tag.DIRECTORY, flags, i_block)
-            return
-        self.scan.sizes[ino] = size_lo | size_high << 32
-        self._blocks(ino, Tag.ORPHAN_FILE if ino == self._orphan_file else Tag.DATA, flags, i_block)
 
     def _reserved(self, ino: int, i_block: bytes, flags: int) -> None:
         if ino == ReservedInode.RESIZE:
@@ -166,7 +176,7 @@ class _Scanner:
             self._blocks(ino, Tag.BAD, flags, i_block)
         elif ino in (ReservedInode.JOURNAL, self.fs.superblock.s_journal_inum):
             self._blocks(ino, Tag.JOURNAL, flags, i_block)
-        elif not flags & InodeFlag.INLINE_DATA:
+        elif not flags & _INLINE_DATA:
             self._blocks(ino, Tag.DATA, flags, i_block)
 
     def _resize_inode(self, i_block: bytes) -> None:
@@ -187,9 +197,9 @@ class _Scanner:
         self.scan.xattr_blocks[block] = ino
         self.scan.segments.append(Segment(block, 1, Tag.XATTR, ino, 0))
 
-    def _blocks(self, ino: int, tag: Tag, flags: int, i_block: bytes) -> None:
+    def _blocks(self, ino: int, tag: int, flags: int, i_block: bytes) -> None:
         """Add the runs of an inode; the common case of one leaf in the inode goes without a tree walk."""
-        if flags & InodeFlag.EXTENTS:
+        if flags & _EXTENTS:
             magic, count, _, depth, _, logical, length, high, low = _ONE_EXTENT.unpack_from(i_block)
             if magic == EXTENT_MAGIC and not depth and count <= 1:
                 if count:
@@ -198,19 +208,19 @@ class _Scanner:
         found = self.fs.block_map_of(i_block, flags, has_blocks=True, limits=self.limits)
         self._add_map(ino, tag, found)
 
-    def _one_extent(self, ino: int, tag: Tag, logical: int, length: int, start: int) -> None:
+    def _one_extent(self, ino: int, tag: int, logical: int, length: int, start: int) -> None:
         if length > MAX_EXTENT_LENGTH:
             length -= MAX_EXTENT_LENGTH
-            tag = Tag.UNWRITTEN if tag == Tag.DATA else tag
+            tag = _UNWRITTEN if tag == _DATA else tag
         if not self.limits.valid(start, length) or not self.limits.take():
             self.scan.problems.append((ino, f"blocks {start}+{length} are outside the file system"))
             return
         self._add(ino, Segment(start, length, tag, ino, logical))
 
-    def _add_map(self, ino: int, tag: Tag, found: BlockMap) -> None:
+    def _add_map(self, ino: int, tag: int, found: BlockMap) -> None:
         self.scan.problems += [(ino, problem) for problem in found.problems]
         for run in found.runs:
-            kind = Tag.UNWRITTEN if run.unwritten and tag == Tag.DATA else tag
+            kind = _UNWRITTEN if run.unwritten and tag == _DATA else tag
             self._add(ino, Segment(run.physical, run.count, kind, ino, run.logical))
         if found.nodes:
             self.scan.segments += [_tree_segment(ino, node) for node in found.nodes]
@@ -219,7 +229,7 @@ class _Scanner:
 
     def _add(self, ino: int, segment: Segment) -> None:
         self.scan.segments.append(segment)
-        if segment.tag == Tag.DIRECTORY:
+        if segment.tag == _DIRECTORY:
             self._directory_segments.append((ino, segment))
 
     def _read_directories(self) -> None:
