@@ -1,0 +1,127 @@
+"""The command line of ``scripts/bench``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from . import render
+from .context import Bench, Settings
+from .errors import BenchError
+from .files import tree_size
+from .release import Release, read_release
+from .report import Report
+from .sizes import METHODS, measure_deltas, measure_sizes
+from .times import EXPERIMENTS, measure_times
+from .tools import PROGRAMS, install, missing, versions
+
+_DELTAS = "deltas"
+NAMES = (*(method.name for method in METHODS), _DELTAS, *(item.name for item in EXPERIMENTS))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description="Measure rehydrator and its rivals on one release: sizes, times, peak memory, targets.",
+        epilog="Temporary files need about four times the release's size; they are removed at the end.",
+    )
+    parser.add_argument("builddir", type=Path, metavar="BUILDDIR", help="a coreos-assembler build directory")
+    parser.add_argument("--arch", help="architecture; default: the first one of the build")
+    parser.add_argument("--runs", type=int, default=5, metavar="N", help="measured runs after a warm-up (default: 5)")
+    parser.add_argument("--dehydrations", type=int, default=1, metavar="N", help="runs of dehydrate (default: 1)")
+    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors to use, 0 for all (default: 2)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rivals' encoders at once (default: 1)")
+    parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS", help="stop rivals' encoders then")
+    parser.add_argument("--work", type=Path, default=Path("/var/tmp"), metavar="DIR", help="where temporary files go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw values here")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report as Markdown here")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"only these of {', '.join(NAMES)}")
+    parser.add_argument("--install", action="store_true", help="install missing programs with apt-get first")
+    return parser
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _facts(release: Release, settings: Settings) -> dict[str, str]:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "release": f"{release.build} {release.arch}, {len(release.artifacts)} artifacts, synthetic or real: see its "
+        f"meta.json ({release.meta.get('summary', 'no summary')})",
+        "machine": f"{_processor()}, {settings.cpus} of {os.cpu_count()} processors used, {memory:.0f} GiB memory, "
+        f"Linux {platform.release()}",
+        "load before": load,
+        "runs": f"{settings.runs} after one warm-up, in turn; dehydrate: {settings.dehydrations} without one",
+        "tools": "; ".join(f"{name}: {version}" for name, version in versions().items()),
+    }
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if min(arguments.runs, arguments.dehydrations, arguments.jobs) < 1:
+        raise BenchError("--runs, --dehydrations and --jobs are at least 1")
+    if not arguments.work.is_dir():
+        raise BenchError(f"{arguments.work}: no directory")
+
+
+def _measure(arguments: argparse.Namespace) -> Report:
+    available = sorted(os.sched_getaffinity(0))
+    cpus = min(arguments.cpus or len(available), len(available))
+    os.sched_setaffinity(0, available[:cpus])
+    settings = Settings(arguments.runs, arguments.dehydrations, cpus, arguments.jobs, arguments.limit)
+    release = read_release(arguments.builddir.resolve(), arguments.arch)
+    chosen = frozenset(arguments.only or NAMES)
+    report = Report(_facts(release, settings))
+    if missing(PROGRAMS):
+        report.notes.append(f"not installed: {', '.join(missing(PROGRAMS))}")
+    with tempfile.TemporaryDirectory(prefix="rehydrator-bench-", dir=arguments.work.resolve()) as work:
+        bench = Bench(release, Path(work), settings)
+        measure_times(bench, chosen, report)
+        if _DELTAS in chosen and not missing(["zstd"]):
+            measure_deltas(bench, report)
+        measure_sizes(bench, chosen, report)
+        bench.log(f"removing {tree_size(Path(work)) >> 20} MiB of temporary files")
+    report.facts["load after"] = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the report and return 0, or 1 where a target was missed, or 2 where it can't be measured."""
+    chosen = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _check(chosen)
+        if chosen.install:
+            install(PROGRAMS)
+        report = _measure(chosen)
+        if chosen.json:
+            chosen.json.write_text(render.as_json(report))
+        if chosen.markdown:
+            chosen.markdown.write_text(render.markdown(report))
+    except (BenchError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+    sys.stdout.write(render.text(report))
+    return 0 if all(target.met for target in report.targets) else 1
