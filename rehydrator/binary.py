@@ -57,7 +57,7 @@ class Structure:
         cls._offsets = {span.name: span.offset for span in spans}
 
     @classmethod
-    def parse(cls, data: bytes | memoryview, offset: int = 0) -> Self:
+    def parse(cls, data: bytes | bytearray | memoryview, offset: int = 0) -> Self:
         """Read the structure at byte ``offset`` of ``data``. Raises CorruptError when ``data`` ends early."""
         available = len(data) - offset
         if available < cls.SIZE:

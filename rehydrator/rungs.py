@@ -14,6 +14,8 @@ from rehydrator.disk.gpt import PartitionTable, read_table
 from rehydrator.disk.source import Padded, Source
 from rehydrator.edits import blocks
 from rehydrator.edits.grow import Grow
+from rehydrator.edits.recognise import recognise
+from rehydrator.edits.table import Edit
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.intake.intake import Content
 from rehydrator.layers.table import LAYERS
@@ -21,7 +23,6 @@ from rehydrator.manifest.schema import (
     CANONICAL,
     BlobRef,
     Body,
-    Edit,
     EditedDisk,
     LayerRecord,
     Manifest,
@@ -93,10 +94,10 @@ def by_edits(peeled: Peeled, canonical: Canonical, blobs: BlobWriter) -> Manifes
     differing = list(itertools.islice(blocks.differing_blocks(base, disk), MAX_DIFFERING_BLOCKS + 1))
     if len(differing) > MAX_DIFFERING_BLOCKS:
         return None
-    runs = blocks.differing_runs(base, disk, differing)
-    found = list(blocks.recognise(disk, runs, canonical.table, blobs))
-    edits += found
-    return _manifest(peeled, EditedDisk(CANONICAL, edits), [blobs.refs[edit.blob] for edit in found])
+    found = recognise(base, disk, canonical.table, differing, blobs)
+    edits += found.edits
+    refs = [blobs.refs[edit.blob] for edit in found.edits if isinstance(edit, blocks.Blocks)]
+    return _manifest(peeled, EditedDisk(CANONICAL, edits, found.times), refs)
 
 
 class Relocator:

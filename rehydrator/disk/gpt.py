@@ -19,6 +19,7 @@ class Region:
 
     name: str
     extent: Extent
+    partition: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _regions(disk: Source, header: GptHeader, sector: int) -> Iterator[Region]:
         if start > at:
             yield Region("gap", Extent(at, start - at))
         name = entry.PartitionName.decode("utf-16-le", "replace").rstrip("\0")
-        yield Region(f"p{number} {name}".rstrip(), Extent(start, end - start))
+        yield Region(f"p{number} {name}".rstrip(), Extent(start, end - start), partition=True)
         at = end
     backup = header.AlternateLBA * sector
     if at < backup <= disk.size - sector:

@@ -54,6 +54,10 @@ class Overlay(Source):
         """The patched ranges in order."""
         return merge(Extent(at, len(self._patches[at])) for at in self._starts)
 
+    def patches(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each patch, offset and bytes, in order."""
+        return ((at, self._patches[at]) for at in self._starts)
+
     def read(self, offset: int, length: int) -> Data:
         """Read the base and lay the patches over it."""
         data = self._base.read(offset, length)

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rehydrator.disk.overlay import Overlay
-
-
-class BlobReader(Protocol):
-    """Gives the content of a blob by its name."""
-
-    def blob(self, name: str) -> bytes:
-        """Return the verified content of blob ``name``."""
-        ...
+from rehydrator.edits.replay import Replay
 
 
 class BlobWriter(Protocol):
@@ -24,9 +16,9 @@ class BlobWriter(Protocol):
 
 
 class Edit(Protocol):
-    """One named change, replayed on an overlay over the base disk."""
+    """One named change of a disk."""
 
-    def apply(self, disk: Overlay, blobs: BlobReader) -> None:
+    def apply(self, replay: Replay) -> None:
         """Make the change."""
         ...
 

@@ -12,9 +12,9 @@ import msgspec
 
 from rehydrator.disk.extents import BLOCK, Extent, ExtentMap, chunks, merge, whole_blocks
 from rehydrator.disk.gpt import PartitionTable
-from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Source
-from rehydrator.edits.base import BlobReader, BlobWriter
+from rehydrator.edits.base import BlobWriter
+from rehydrator.edits.replay import Replay
 from rehydrator.errors import StoreDamagedError
 
 # Equal bytes between two changes that are cheaper to repeat than to skip: a run costs about this much in a manifest.
@@ -36,16 +36,16 @@ class Blocks(msgspec.Struct, tag="blocks", tag_field="op", frozen=True):
     runs: list[ByteRun]
     blob: str
 
-    def apply(self, disk: Overlay, blobs: BlobReader) -> None:
+    def apply(self, replay: Replay) -> None:
         """Write each run."""
-        data = blobs.blob(self.blob)
+        data = replay.blob(self.blob)
         if len(data) != self.literal_bytes():
             raise StoreDamagedError(
                 f"blob {self.blob} does not fill its runs", expected=self.literal_bytes(), actual=len(data)
             )
         at = 0
         for run in self.runs:
-            disk.write(self.start + run.offset, data[at : at + run.length])
+            replay.disk.write(self.start + run.offset, data[at : at + run.length])
             at += run.length
 
     def describe(self) -> str:

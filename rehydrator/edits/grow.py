@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Padded, Source
-from rehydrator.edits.base import BlobReader
+from rehydrator.edits.replay import Replay
 
 
 class Grow(msgspec.Struct, tag="grow", tag_field="op", frozen=True):
@@ -18,7 +17,7 @@ class Grow(msgspec.Struct, tag="grow", tag_field="op", frozen=True):
         """Return the base with its tail of zeros."""
         return Padded(base, self.size)
 
-    def apply(self, disk: Overlay, blobs: BlobReader) -> None:
+    def apply(self, replay: Replay) -> None:
         """Nothing to write: the tail is zeros."""
 
     def describe(self) -> str:

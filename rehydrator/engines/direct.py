@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Source
 from rehydrator.edits.grow import Grow
+from rehydrator.edits.replay import BlobReader, Replay
 from rehydrator.errors import StoreDamagedError
 from rehydrator.layers.table import layer_for
 from rehydrator.manifest.schema import (
@@ -25,20 +26,16 @@ from rehydrator.store.depot import Depot
 _MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain, so that a cycle ends
 
 
-class _ManifestBlobs:
-    """The blobs that one manifest lists, by name."""
+def _blob_reader(manifest: Manifest, depot: Depot) -> BlobReader:
+    """Return a reader of the blobs that the manifest lists, by name."""
+    refs: dict[str, BlobRef] = {ref.sha256: ref for ref in manifest.blobs}
 
-    def __init__(self, manifest: Manifest, depot: Depot) -> None:
-        self._refs: dict[str, BlobRef] = {ref.sha256: ref for ref in manifest.blobs}
-        self._depot = depot
+    def read(name: str) -> bytes:
+        if name not in refs:
+            raise StoreDamagedError("an edit names a blob that its manifest does not list", actual=name)
+        return depot.small_blob(refs[name])
 
-    def blob(self, name: str) -> bytes:
-        """Return the content of blob ``name``."""
-        try:
-            ref = self._refs[name]
-        except KeyError:
-            raise StoreDamagedError("an edit names a blob that its manifest does not list", actual=name) from None
-        return self._depot.small_blob(ref)
+    return read
 
 
 def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
@@ -77,14 +74,13 @@ def _edited(body: EditedDisk, manifest: Manifest, depot: Depot, depth: int) -> S
         base = body.edits[0].grown(base)
     if not body.edits:
         return base
-    disk = Overlay(base)
-    blobs = _ManifestBlobs(manifest, depot)
+    replay = Replay(base, body.times, _blob_reader(manifest, depot))
     for edit in body.edits:
         try:
-            edit.apply(disk, blobs)
-        except ValueError as error:
+            edit.apply(replay)
+        except (ValueError, IndexError, OverflowError, struct.error) as error:
             raise StoreDamagedError(f"edit can't be applied: {error}", actual=edit.describe()) from error
-    return disk
+    return replay.disk
 
 
 def _relocated(body: Relocated, manifest: Manifest, depot: Depot, depth: int) -> Source:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rehydrator.disk.extents import Data, Extent, ExtentMap
 from rehydrator.disk.source import Source
@@ -30,7 +31,17 @@ from rehydrator.layers.c_qcow2 import (
     Incompatible,
 )
 from rehydrator.layers.qcow2_layout import Layout
-from rehydrator.layers.qcow2_record import Extension, FeatureName, Kind, Qcow2Record, Run
+from rehydrator.layers.qcow2_record import (
+    QEMU_FEATURE_NAMES,
+    QEMU_REFCOUNT_BLOCKS,
+    Extension,
+    FeatureName,
+    Kind,
+    Qcow2Record,
+    Run,
+)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,13 +86,13 @@ class _Reader:
             refcount_table_clusters=header.refcount_table_clusters,
             l1_table=header.l1_table_offset // self._cluster,
             refcount_table=header.refcount_table_offset // self._cluster,
-            refcount_blocks=refcount_blocks,
+            refcount_blocks=_usual(tuple(refcount_blocks), QEMU_REFCOUNT_BLOCKS),
             header_length=v3.header_length,
             incompatible_features=v3.incompatible_features,
             compatible_features=v3.compatible_features,
             autoclear_features=v3.autoclear_features,
             compression_type=extended[Header.SIZE + HeaderV3.SIZE] if v3.header_length > 104 else 0,
-            feature_names=names,
+            feature_names=_usual(tuple(names), QEMU_FEATURE_NAMES),
             extensions=extensions,
         )
         return Qcow2Structure(record, layout, header.size)
@@ -246,6 +257,11 @@ class _Reader:
                 self._check_cluster("data cluster", offset, table_offset + (index - number * per_table) * ENTRY_SIZE)
         if count:
             yield Run(Kind.DATA, start_host, start_index, count)
+
+
+def _usual(found: tuple[T, ...], usual: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the default itself for a value equal to it: msgspec leaves out defaults by identity."""
+    return usual if found == usual else found
 
 
 def _feature_name(data: bytes, at: int) -> FeatureName:

@@ -64,23 +64,41 @@ class Extension(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class Qcow2Record(msgspec.Struct, tag="qcow2", tag_field="layer", frozen=True, omit_defaults=True):
-    """The record of a qcow2 layer; positions are in clusters, sizes in bytes."""
+# The table that qemu-img of the last years writes (block/qcow2.c, qcow2_update_header)
+QEMU_FEATURE_NAMES = (
+    FeatureName(0, 0, "dirty bit"),
+    FeatureName(0, 1, "corrupt bit"),
+    FeatureName(0, 2, "external data file"),
+    FeatureName(0, 3, "compression type"),
+    FeatureName(0, 4, "extended L2 entries"),
+    FeatureName(1, 0, "lazy refcounts"),
+    FeatureName(2, 0, "bitmaps"),
+    FeatureName(2, 1, "raw external data"),
+)
 
-    version: int
-    cluster_bits: int
+QEMU_REFCOUNT_BLOCKS = (2,)
+
+
+class Qcow2Record(msgspec.Struct, tag="qcow2", tag_field="layer", frozen=True, omit_defaults=True):
+    """The record of a qcow2 layer; positions are in clusters, sizes in bytes.
+
+    Defaults are what ``qemu-img convert`` writes today; a manifest only says what differs from them.
+    """
+
     file_size: int
     l1_size: int
-    refcount_table_clusters: int
-    l1_table: int
-    refcount_table: int
-    refcount_blocks: list[int]
-    header_length: int = 72
+    version: int = 3
+    cluster_bits: int = 16
+    refcount_table: int = 1
+    refcount_table_clusters: int = 1
+    refcount_blocks: tuple[int, ...] = QEMU_REFCOUNT_BLOCKS
+    l1_table: int = 3
+    header_length: int = 112
     incompatible_features: int = 0
     compatible_features: int = 0
     autoclear_features: int = 0
     compression_type: int = 0
-    feature_names: list[FeatureName] = []
+    feature_names: tuple[FeatureName, ...] = QEMU_FEATURE_NAMES
     extensions: list[Extension] = []
     allocation: Literal["nonzero"] | list[GuestRun] = "nonzero"
     placement: Literal["sequential"] | list[Run] = "sequential"

@@ -10,12 +10,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from rehydrator.edits.blocks import Blocks
-from rehydrator.edits.grow import Grow
+from rehydrator.edits.table import Edit
+from rehydrator.edits.times import Time
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.manifest.version import MANIFEST_VERSION
 
-Edit: TypeAlias = Grow | Blocks
 LayerRecord: TypeAlias = Qcow2Record
 
 CANONICAL = "canonical"
@@ -60,11 +59,12 @@ class File(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class EditedDisk(msgspec.Struct, tag="edits", tag_field="rung", frozen=True):
-    """A disk made from ``base`` by ``edits``, in order."""
+class EditedDisk(msgspec.Struct, tag="edits", tag_field="rung", frozen=True, omit_defaults=True):
+    """A disk made from ``base`` by ``edits``, in order. Edits refer to ``times`` as ``t0``, ``t1``, ..."""
 
     base: str
     edits: list[Edit]
+    times: list[Time] = []
 
 
 class Relocated(msgspec.Struct, tag="relocated", tag_field="rung", frozen=True):

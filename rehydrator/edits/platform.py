@@ -1,0 +1,119 @@
+"""``platform``: kernel arguments and console settings of a platform, told from the image's own platforms.json.
+
+The manifest says only the platform's id. The texts follow from the base's BLS entries, its ``console.cfg`` and its
+``platforms.json``; see :mod:`rehydrator.boot`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from rehydrator.boot import bls, console
+from rehydrator.boot import platforms as settings
+from rehydrator.edits.ext4_state import Ext4State
+from rehydrator.edits.replay import Replay
+from rehydrator.errors import CorruptError, StoreDamagedError
+from rehydrator.fs.ext4.ext4 import Ext4
+
+_ENTRIES = "/loader/entries"
+_SUFFIX = b".conf"
+_MAX_TEXT = 1 << 20
+
+
+@dataclass(frozen=True)
+class PlatformText:
+    """The new content of one file."""
+
+    path: str
+    content: bytes
+
+
+class Platform(msgspec.Struct, tag="platform", tag_field="op", frozen=True):
+    """The boot partition is set up for platform ``id``."""
+
+    partition: str
+    id: str
+
+    def apply(self, replay: Replay) -> None:
+        """Write the texts into the files as they lie now."""
+        state = Ext4State(replay, self.partition)
+        texts = platform_texts(state.before, self.id)
+        if not texts:
+            raise StoreDamagedError("the base does not tell the texts of this platform", actual=self.id)
+        for text in texts:
+            number = state.now.lookup(text.path)
+            if number is None:
+                raise StoreDamagedError("an edited file is missing", path=self.partition, actual=text.path)
+            state.put_content(number, text.content)
+
+    def describe(self) -> str:
+        """Name the platform."""
+        return f"{self.partition}: kernel arguments and console settings of platform {self.id}"
+
+    def literal_bytes(self) -> int:
+        """Return none: the texts are told, not stored."""
+        return 0
+
+
+def platform_texts(base: Ext4, platform: str) -> list[PlatformText]:
+    """Return the texts that differ between the base's platform and ``platform``; nothing where they can't be told."""
+    known = _platforms(base)
+    if known is None:
+        return []
+    texts: list[PlatformText] = []
+    for path in _entries(base):
+        entry = _read(base, path)
+        options = bls.options_of(entry) if entry is not None else None
+        old = bls.platform_of(options) if options is not None else None
+        if entry is None or options is None or old is None:
+            return []
+        arguments = known.settings(platform).arguments_text
+        new = bls.for_platform(options, known.settings(old).arguments_text, platform, arguments)
+        if new is None:
+            return []
+        texts.append(PlatformText(path, bls.with_options(entry, new).encode()))
+    text = _read(base, console.PATH)
+    if text is not None:
+        written = console.with_commands(text, known.settings(platform).grub_commands)
+        if written is not None:
+            texts.append(PlatformText(console.PATH, written.encode()))
+    return texts
+
+
+def _platforms(base: Ext4) -> settings.Platforms | None:
+    text = _read(base, settings.PATH)
+    return settings.Platforms.parse(text.encode()) if text is not None else None
+
+
+def _entries(base: Ext4) -> list[str]:
+    directory = base.lookup(_ENTRIES)
+    if directory is None:
+        return []
+    names = sorted(entry.name for entry in base.entries(directory) if entry.name.endswith(_SUFFIX))
+    return [f"{_ENTRIES}/{name.decode('utf-8', 'surrogateescape')}" for name in names]
+
+
+def _read(base: Ext4, path: str) -> str | None:
+    number = base.lookup(path)
+    if number is None:
+        return None
+    try:
+        return base.read_file(number, _MAX_TEXT).decode()
+    except (UnicodeDecodeError, CorruptError):
+        return None
+
+
+def recognise(replay: Replay, partition: str, target: Ext4) -> Iterator[Platform]:
+    """Tell whether ``target`` has the texts of the platform that its first BLS entry names."""
+    entries = _entries(target)
+    entry = _read(target, entries[0]) if entries else None
+    options = bls.options_of(entry) if entry is not None else None
+    platform = bls.platform_of(options) if options is not None else None
+    if platform is None:
+        return
+    texts = platform_texts(Ext4State(replay, partition).before, platform)
+    if texts and all(_read(target, text.path) == text.content.decode() for text in texts):
+        yield Platform(partition, platform)

@@ -1,0 +1,145 @@
+"""Telling a disk as edits of its base: from the most specific op to the least, until nothing is left.
+
+Each recogniser looks at what the edits so far leave different; what it finds is applied before the next one looks.
+So the edits give the disk by construction, and whatever none of them understands ends in ``blocks``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rehydrator.disk.extents import Extent, ExtentMap, whole_blocks
+from rehydrator.disk.gpt import PartitionTable, Region
+from rehydrator.disk.source import Source, Window
+from rehydrator.edits import (
+    blocks,
+    ext4_allocation,
+    ext4_inodes,
+    ext4_journal,
+    ext4_superblock,
+    file_content,
+    platform,
+    xfs_inodes,
+    xfs_log,
+    zero,
+)
+from rehydrator.edits.base import BlobWriter
+from rehydrator.edits.replay import Replay
+from rehydrator.edits.table import Edit
+from rehydrator.edits.times import Time
+from rehydrator.errors import RehydratorError
+from rehydrator.fs.ext4.owner import Ext4Filesystem
+from rehydrator.fs.place import Kind, Place
+from rehydrator.fs.probe import open_filesystem
+from rehydrator.fs.xfs.geometry import read_superblock
+from rehydrator.fs.xfs.owner import XfsFilesystem
+from rehydrator.fs.xfs.reader import Reader
+
+_HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
+_BITMAPS = frozenset({Kind.BLOCK_BITMAP, Kind.INODE_BITMAP, Kind.GROUP_DESCRIPTOR})
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Edits in order, and the moments that they refer to."""
+
+    edits: list[Edit]
+    times: list[Time]
+
+
+def recognise(
+    base: Source, target: Source, table: PartitionTable, differing: Sequence[Extent], blobs: BlobWriter
+) -> Recognised:
+    """Tell how ``target`` is made from ``base`` (of the same size), which differ in the blocks ``differing``."""
+    replay = Replay(base)
+    edits: list[Edit] = []
+    for region, extents in _by_region(table, differing):
+        for edit in _region_edits(replay, target, region, extents):
+            edits.append(edit)
+    edits += _rest(replay, target, table, differing, blobs)
+    return Recognised(edits, replay.times.times)
+
+
+def _by_region(table: PartitionTable, differing: Iterable[Extent]) -> Iterator[tuple[Region, list[Extent]]]:
+    """Group differing blocks by partition, relative to its start."""
+    found: dict[Region, list[Extent]] = {}
+    for extent in differing:
+        for region, part in table.split(extent):
+            found.setdefault(region, []).append(Extent(part.offset - region.extent.offset, part.length))
+    return ((region, extents) for region, extents in found.items() if region.partition)
+
+
+def _region_edits(replay: Replay, target: Source, region: Region, extents: list[Extent]) -> Iterator[Edit]:
+    """Yield the edits of one partition, each applied already; a file system that can't be read has none."""
+    window = Window(target, *region.extent)
+    try:
+        filesystem = open_filesystem(window)
+        match filesystem:
+            case Ext4Filesystem():
+                yield from _applied(replay, _ext4_edits(replay, region.name, filesystem, window, extents))
+            case XfsFilesystem():
+                yield from _applied(replay, _xfs_edits(replay, region.name, filesystem, window, extents))
+    except RehydratorError:
+        return  # what was told so far holds; the rest becomes blocks
+
+
+def _applied(replay: Replay, edits: Iterable[Edit]) -> Iterator[Edit]:
+    for edit in edits:
+        edit.apply(replay)
+        yield edit
+
+
+def _ext4_edits(
+    replay: Replay, name: str, filesystem: Ext4Filesystem, target: Source, extents: list[Extent]
+) -> Iterator[Edit]:
+    places = list(filesystem.places(extents))
+    fs = filesystem.fs
+    texts = list(platform.recognise(replay, name, fs))
+    sized = {fs.lookup(text.path) or 0 for edit in texts for text in platform.platform_texts(fs, edit.id)}
+    inodes = [(fs.inode(number), path) for number, path in _numbered(places, Kind.INODE)]
+    yield from ext4_inodes.recognise(replay, name, inodes, sized)
+    yield from ext4_allocation.recognise(replay, name, fs, {item.number for item in places if item.kind in _BITMAPS})
+    yield from ext4_superblock.recognise(replay, name, fs)
+    yield from texts
+    yield from file_content.recognise(replay, name, fs, _numbered(places, Kind.FILE_DATA))
+    yield from zero.recognise(name, replay.now(name), target, _pieces(places, fs.geometry.block_size))
+    yield from ext4_journal.recognise(replay, name, fs)
+
+
+def _xfs_edits(
+    replay: Replay, name: str, filesystem: XfsFilesystem, target: Source, extents: list[Extent]
+) -> Iterator[Edit]:
+    places = list(filesystem.places(extents))
+    layout = filesystem.reader.geometry
+    yield from xfs_inodes.recognise_superblock(replay, name, read_superblock(target))
+    inodes = (
+        (number, path, bytes(target.read(layout.inode_byte(number), layout.inode_size)))
+        for number, path in _numbered(places, Kind.INODE)
+    )
+    yield from xfs_inodes.recognise_inodes(replay, name, inodes)
+    yield from xfs_log.recognise(replay, name, Reader(target))
+
+
+def _numbered(places: Iterable[Place], kind: Kind) -> list[tuple[int, str]]:
+    """Return number and path of the places of a kind, each once; hashes in paths are cut short for the reader."""
+    return list(dict.fromkeys((item.number, _HASH.sub(r"\1…", item.path)) for item in places if item.kind is kind))
+
+
+def _pieces(places: Iterable[Place], size: int) -> Iterator[Extent]:
+    """Yield the free space and file slack among places, whole file system blocks only."""
+    for place in places:
+        if place.kind in (Kind.FREE, Kind.UNKNOWN):
+            for at in range(place.extent.offset, place.extent.end - size + 1, size):
+                yield Extent(at, size)
+
+
+def _rest(
+    replay: Replay, target: Source, table: PartitionTable, differing: Iterable[Extent], blobs: BlobWriter
+) -> Iterator[Edit]:
+    """Keep what is still different as literal bytes, also where an edit went wrong."""
+    touched = (whole_blocks(extent, target.size) for extent in replay.disk.patched)
+    candidates = ExtentMap(sorted([*differing, *touched]))
+    runs = blocks.differing_runs(replay.disk, target, candidates)
+    return blocks.recognise(target, runs, table, blobs)

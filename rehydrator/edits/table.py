@@ -1,0 +1,33 @@
+"""The one table of edits: every op that a manifest may hold."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from rehydrator.edits.blocks import Blocks
+from rehydrator.edits.ext4_allocation import Ext4Allocation
+from rehydrator.edits.ext4_inodes import Ext4Inodes
+from rehydrator.edits.ext4_journal import Ext4Journal
+from rehydrator.edits.ext4_superblock import Ext4Superblock
+from rehydrator.edits.file_content import FileContent
+from rehydrator.edits.grow import Grow
+from rehydrator.edits.platform import Platform
+from rehydrator.edits.xfs_inodes import XfsInodes, XfsSuperblock
+from rehydrator.edits.xfs_log import XfsLogRecords, XfsStamp
+from rehydrator.edits.zero import Zero
+
+Edit: TypeAlias = (
+    Grow
+    | Platform
+    | FileContent
+    | Zero
+    | Ext4Superblock
+    | Ext4Allocation
+    | Ext4Inodes
+    | Ext4Journal
+    | XfsSuperblock
+    | XfsInodes
+    | XfsStamp
+    | XfsLogRecords
+    | Blocks
+)

@@ -1,0 +1,305 @@
+"""``xfs.log`` and ``xfs.stamp``: records of the log, and the runs of empty headers that a mount stamps.
+
+A record of a sibling differs from the base's in the transaction ids, which are random, and in the inode cores that
+it carries, which are those of the inodes themselves. Cycle words, ``h_cycle_data`` and ``h_crc`` follow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from rehydrator.edits.fields import Fields, changed, updated
+from rehydrator.edits.replay import Replay
+from rehydrator.edits.xfs_inodes import TIMES, dinode, inode_bytes
+from rehydrator.errors import StoreDamagedError
+from rehydrator.fs.xfs.c_xfs import Diflag2, XfsDinode
+from rehydrator.fs.xfs.c_xfs_log import (
+    BBSIZE,
+    XFS_TRANS_HEADER_MAGIC,
+    IlogField,
+    LogItem,
+    XfsInodeLogFormat,
+    XfsTransHeader,
+    XlogOpHeader,
+    XlogRecHeader,
+)
+from rehydrator.fs.xfs.checksums import header_blocks
+from rehydrator.fs.xfs.geometry import Geometry, geometry, read_superblock
+from rehydrator.fs.xfs.log import LogRecord, StaleRun, XfsLog, pack, parse_operations, stamp, unpack
+from rehydrator.fs.xfs.reader import Reader
+
+_DERIVED = ("h_crc", "h_cycle_data")
+_JOIN = 3
+_TID = struct.Struct(">I")
+_TID_HOST = struct.Struct("<I")
+_MAX_RECORD = 1 << 20
+
+
+class TidChange(msgspec.Struct, array_like=True, frozen=True):
+    """Operations ``first`` and following have transaction id ``tid``, until the next change."""
+
+    first: int
+    tid: int
+
+
+class LiteralRun(msgspec.Struct, array_like=True, frozen=True):
+    """Bytes of the unpacked payload that have no name."""
+
+    offset: int
+    data: bytes
+
+
+class RecordChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record at log block ``block`` (of 512 bytes), told from the base's record there.
+
+    ``tid`` is the transaction id of all its operations; where they have several, ``tids`` says which.
+    """
+
+    block: int
+    tid: int | None = None
+    tids: list[TidChange] = []
+    header: Fields = {}
+    runs: list[LiteralRun] = []
+
+
+class XfsLogRecords(msgspec.Struct, tag="xfs.log", tag_field="op", frozen=True):
+    """Changes of log records in one partition. After the inodes, whose times they carry."""
+
+    partition: str
+    records: list[RecordChange]
+
+    def apply(self, replay: Replay) -> None:
+        """Write each record."""
+        log = _LogBlocks(replay, self.partition)
+        for change in self.records:
+            log.write(change.block, log.told(change))
+
+    def describe(self) -> str:
+        """Count the records."""
+        return f"{self.partition}: {len(self.records)} log records"
+
+    def literal_bytes(self) -> int:
+        """Sum of the payload bytes without a name."""
+        return sum(len(run.data) for record in self.records for run in record.runs)
+
+
+class StampRun(msgspec.Struct, array_like=True, frozen=True):
+    """``count`` empty record headers from log block ``start`` on."""
+
+    start: int
+    count: int
+    cycle: int
+    tail_cycle: int
+    tail_block: int
+
+
+class XfsStamp(msgspec.Struct, tag="xfs.stamp", tag_field="op", frozen=True):
+    """Stale log blocks that a mount stamped with empty headers (``xlog_clear_stale_blocks``)."""
+
+    partition: str
+    runs: list[StampRun]
+
+    def apply(self, replay: Replay) -> None:
+        """Write the headers."""
+        log = _LogBlocks(replay, self.partition)
+        for run in self.runs:
+            if not 0 <= run.start <= run.start + run.count <= log.blocks:
+                raise StoreDamagedError("a stamp leaves the log", actual=run.start)
+            log.write(run.start, stamp(_stale(run), log.layout.user_uuid))
+
+    def describe(self) -> str:
+        """Count the blocks."""
+        return f"{self.partition}: {sum(run.count for run in self.runs)} log blocks stamped by a mount"
+
+    def literal_bytes(self) -> int:
+        """Return none: each header follows from its run."""
+        return 0
+
+
+def _stale(run: StampRun) -> StaleRun:
+    return StaleRun(run.start, run.count, run.cycle, run.tail_cycle, run.tail_block)
+
+
+class _LogBlocks:
+    """The log of a partition during a replay."""
+
+    def __init__(self, replay: Replay, partition: str) -> None:
+        self._replay = replay
+        self._partition = partition
+        self.layout: Geometry = geometry(read_superblock(replay.before(partition)))
+        self.blocks = self.layout.log.length // BBSIZE
+
+    def write(self, block: int, data: bytes) -> None:
+        """Write whole blocks; the log is a ring."""
+        first = data[: (self.blocks - block) * BBSIZE]
+        self._replay.write(self._partition, self.layout.log.offset + block * BBSIZE, first)
+        if len(first) < len(data):
+            self._replay.write(self._partition, self.layout.log.offset, data[len(first) :])
+
+    def before(self, block: int, count: int) -> bytes:
+        """Return blocks of the base's log."""
+        if not 0 <= block < self.blocks or not 0 <= count <= self.blocks:
+            raise StoreDamagedError("an edit leaves the log", actual=block)
+        source = self._replay.before(self._partition)
+        first = min(count, self.blocks - block)
+        data = bytes(source.read(self.layout.log.offset + block * BBSIZE, first * BBSIZE))
+        if first < count:
+            data += bytes(source.read(self.layout.log.offset, (count - first) * BBSIZE))
+        return data
+
+    def told(self, change: RecordChange) -> bytes:
+        """Return the record's blocks as they go to disk."""
+        headers, payload = self._base(change.block)
+        header = updated(XlogRecHeader.parse(headers), change.header)
+        headers = header.pack() + headers[XlogRecHeader.SIZE :]
+        data = self.predicted(payload, header.h_num_logops, _all_tids(change))
+        for run in change.runs:
+            data[run.offset : run.offset + len(run.data)] = run.data
+        blocks = len(headers) // BBSIZE
+        until_end = self.blocks - change.block - blocks
+        packed = pack(headers, bytes(data), until_end if until_end * BBSIZE < len(data) else None)
+        return packed[0] + packed[1]
+
+    def _base(self, block: int) -> tuple[bytes, bytes]:
+        """Return headers and unpacked payload (whole blocks) of the base's record."""
+        header = XlogRecHeader.parse(self.before(block, 1))
+        count = -(-header.h_len // BBSIZE)
+        if header.h_len > _MAX_RECORD or header_blocks(header) + count > self.blocks:
+            raise StoreDamagedError("the base has no such log record", actual=block)
+        headers = self.before(block, header_blocks(header))
+        start = (block + header_blocks(header)) % self.blocks
+        return headers, unpack(headers, self.before(start, count))
+
+    def predicted(self, payload: bytes, count: int, tids: list[TidChange]) -> bytearray:
+        """Return a base payload with other transaction ids and the inodes' times as they are now."""
+        data = bytearray(payload)
+        changes = iter(sorted(tids, key=lambda item: item.first))
+        upcoming = next(changes, None)
+        tid: int | None = None
+        inode: XfsInodeLogFormat | None = None
+        for index, operation in enumerate(parse_operations(payload, count)):
+            if upcoming is not None and upcoming.first <= index:
+                tid, upcoming = upcoming.tid, next(changes, None)
+            if tid is not None:
+                self._put_tid(data, operation.offset, operation.data_offset, operation.length, tid)
+            core = inode is not None and operation.length >= XfsDinode.offset_of("di_ino")
+            if core and inode is not None:
+                self._put_times(data, operation.data_offset, inode.ilf_ino)
+            inode = _inode_format(payload, operation.data_offset, operation.length)
+        return data
+
+    @staticmethod
+    def _put_tid(data: bytearray, header: int, start: int, length: int, tid: int) -> None:
+        """Set an operation's id, and the one in a transaction header where it is the same."""
+        at = header + XlogOpHeader.offset_of("oh_tid")
+        old = _TID.unpack_from(data, at)[0]
+        _TID.pack_into(data, at, tid)
+        if length == XfsTransHeader.SIZE:
+            transaction = XfsTransHeader.parse(data, start)
+            if transaction.th_magic == XFS_TRANS_HEADER_MAGIC and transaction.th_tid == old:
+                _TID_HOST.pack_into(data, start + XfsTransHeader.offset_of("th_tid"), tid)
+
+    def _put_times(self, data: bytearray, start: int, number: int) -> None:
+        """Give a logged inode core (host byte order) the times that the inode has now."""
+        core = dinode(inode_bytes(self._replay, self._partition, self.layout, number))
+        for name in TIMES[:3]:
+            at = start + XfsDinode.offset_of(name)
+            value: int = getattr(core, name)
+            logged = (
+                struct.pack("<Q", value)
+                if core.di_flags2 & Diflag2.BIGTIME
+                else struct.pack("<II", value >> 32, value % (1 << 32))
+            )
+            data[at : at + len(logged)] = logged
+
+
+def _inode_format(payload: bytes, start: int, length: int) -> XfsInodeLogFormat | None:
+    """Return an inode log format that announces an inode core, if this is one."""
+    if length < XfsInodeLogFormat.SIZE:
+        return None
+    item = XfsInodeLogFormat.parse(payload, start)
+    return item if item.ilf_type == LogItem.INODE and item.ilf_fields & IlogField.CORE else None
+
+
+def recognise(replay: Replay, partition: str, target: Reader) -> Iterator[XfsStamp | XfsLogRecords]:
+    """Tell how the log differs: stamped runs first, then records that the base has at the same place."""
+    blocks = _LogBlocks(replay, partition)
+    wanted = XfsLog(target, blocks.layout)
+    stamps = [
+        StampRun(run.start, run.count, run.cycle, run.tail_cycle, run.tail_block)
+        for run in wanted.runs
+        if stamp(run, wanted.uuid) != _now(replay, partition, blocks, run.start, run.count)
+    ]
+    if stamps:
+        yield XfsStamp(partition, stamps)
+    records = [
+        change for record in wanted.records for change in [_told(replay, partition, blocks, wanted, record)] if change
+    ]
+    if records:
+        yield XfsLogRecords(partition, records)
+
+
+def _now(replay: Replay, partition: str, blocks: _LogBlocks, start: int, count: int) -> bytes:
+    source = replay.now(partition)
+    return bytes(source.read(blocks.layout.log.offset + start * BBSIZE, count * BBSIZE))
+
+
+def _told(replay: Replay, partition: str, blocks: _LogBlocks, wanted: XfsLog, record: LogRecord) -> RecordChange | None:
+    """Tell a record that differs from the base's of the same size; None for the same or an unlike one."""
+    if not record.whole:
+        return None
+    count = record.header_blocks + record.payload_blocks
+    disk = wanted.read(record.block, count)
+    before = blocks.before(record.block, count)
+    if disk == before:
+        return None
+    base = XlogRecHeader.parse(before)
+    if (
+        base.h_magicno != record.header.h_magicno
+        or base.h_len != record.header.h_len
+        or base.h_size != record.header.h_size
+    ):
+        return None
+    border = record.header_blocks * BBSIZE
+    payload = unpack(disk[:border], disk[border:])
+    old = unpack(before[:border], before[border:])
+    tids = _tids(old, payload, base.h_num_logops)
+    single = tids[0].tid if len(tids) == 1 else None
+    fields = changed(base, record.header, _DERIVED)
+    change = RecordChange(record.block, single, [] if single is not None else tids, fields)
+    predicted = blocks.predicted(old, record.header.h_num_logops, tids)
+    change = msgspec.structs.replace(change, runs=list(_runs(bytes(predicted), payload)))
+    return change if blocks.told(change) == disk else None
+
+
+def _all_tids(change: RecordChange) -> list[TidChange]:
+    return change.tids if change.tid is None else [TidChange(0, change.tid)]
+
+
+def _tids(before: bytes, after: bytes, count: int) -> list[TidChange]:
+    """Return where transaction ids change from one operation to the next, where any differs from the base's."""
+    old, new = list(parse_operations(before, count)), list(parse_operations(after, count))
+    if [(item.offset, item.length) for item in old] != [(item.offset, item.length) for item in new]:
+        return []
+    if all(a.tid == b.tid for a, b in zip(old, new, strict=True)):
+        return []
+    changes: list[TidChange] = []
+    for index, operation in enumerate(new):
+        if not changes or changes[-1].tid != operation.tid:
+            changes.append(TidChange(index, operation.tid))
+    return changes
+
+
+def _runs(before: bytes, after: bytes) -> Iterator[LiteralRun]:
+    start = end = -1
+    for at in (index for index in range(len(after)) if before[index] != after[index]):
+        if start >= 0 and at - end > _JOIN:
+            yield LiteralRun(start, after[start:end])
+            start = at
+        start = at if start < 0 else start
+        end = at + 1
+    if start >= 0:
+        yield LiteralRun(start, after[start:end])
