@@ -32,6 +32,7 @@ class Options:
     ibmcloud_size: int
     selection: Selection
     base_url: str
+    xz_level: int
     keep_work: bool
     sign: bool
 
@@ -64,7 +65,7 @@ class _Builder:
     def __init__(self, options: Options, kit: Kit, directory: Path) -> None:
         self._options = options
         self._kit = kit
-        self._target = Target(directory, options.build_id, options.arch)
+        self._target = Target(directory, options.build_id, options.arch, options.xz_level)
         self._sizes = {Size.METAL: None, Size.CLOUD: options.cloud_size, Size.IBMCLOUD: options.ibmcloud_size}
 
     def build(self) -> Build:
@@ -111,7 +112,6 @@ class _Builder:
         results: list[Future[list[Artifact]]] = []
         with ThreadPoolExecutor(_WORKERS) as pool:
             first: dict[str, Future[RawImage]] = {}
-
             try:
                 shared = [item for item in selection.needed if item.name in ("metal", "metal4k", "qemu")]
                 for platform in shared:

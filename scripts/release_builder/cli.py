@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--era", choices=["osbuild"], default="osbuild", help="which build system to imitate")
     result.add_argument("--base-url", default="https://builds.example.com/prod/streams/testing/builds",
                         help="where stream metadata says that builds are")  # fmt: skip
+    result.add_argument("--xz-level", type=int, choices=range(10), default=9, metavar="N",
+                        help="default: 9, as in real releases; 0 makes large contents ten times as fast")  # fmt: skip
     result.add_argument("--keep-work", action="store_true", help="keep the raw intermediate disks")
     result.add_argument("--sign", action="store_true", help="sign each file with a throwaway gpg key")
     return result
@@ -87,6 +89,7 @@ def main() -> int:
                 ibmcloud_size=args.ibmcloud_size,
                 selection=select(args.platforms),
                 base_url=args.base_url,
+                xz_level=args.xz_level,
                 keep_work=args.keep_work,
                 sign=args.sign,
             ),

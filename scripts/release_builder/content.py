@@ -47,7 +47,7 @@ _SMALL = (
     *_BASE, "bash", "busybox-static", "kmod", "libc6", "libkmod2", "libtinfo6", "tzdata", "zlib1g",
 )  # fmt: skip
 _MEDIUM = (
-    *_BASE, "bash", "coreutils", "dash", "docker.io", "findutils", "git", "golang-1.19-go", "grep", "iproute2", "kmod",
+    *_BASE, "bash", "coreutils", "dash", "docker.io", "findutils", "git", "grep", "iproute2", "kmod",
     "libacl1", "libattr1", "libblkid1", "libc6", "libcap2", "libcrypt1", "libgmp10", "libicu72", "libkmod2",
     "libllvm14", "libmount1", "libpcre2-8-0", "libpython3.11-stdlib", "libselinux1", "libssl3", "libstd-rust-dev",
     "libsystemd-shared", "libsystemd0", "libtinfo6", "libzstd1", "mount", "openssh-server", "openssl",

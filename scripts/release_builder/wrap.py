@@ -10,20 +10,23 @@ from .platforms import Compression, Container, Platform, artifact_name
 from .rawimage import Kit, RawImage
 from .tools import BuildError
 
-_COMPRESSORS = {
-    Compression.XZ: ("xz", "-c9", "-T2"),
-    Compression.GZIP: ("gzip", "-6", "-c"),
-    Compression.ZIP: ("zip", "-q", "-9j", "-"),
-}
-
 
 @dataclass(frozen=True)
 class Target:
-    """The directory and the names of a build."""
+    """The directory and the names of a build, and how hard to compress it."""
 
     directory: Path
     build_id: str
     arch: str
+    xz_level: int = 9
+
+    def compressor(self, compression: Compression) -> tuple[str, ...]:
+        """Return the command that compresses the file appended to it to its standard output."""
+        return {
+            Compression.XZ: ("xz", f"-c{self.xz_level}", "-T2"),
+            Compression.GZIP: ("gzip", "-6", "-c"),
+            Compression.ZIP: ("zip", "-q", "-9j", "-"),
+        }[compression]
 
 
 def wrap_disk(kit: Kit, target: Target, platform: Platform, image: RawImage) -> Artifact:
@@ -40,9 +43,10 @@ def wrap_disk(kit: Kit, target: Target, platform: Platform, image: RawImage) -> 
         uncompressed: Digest | None = None
     else:
         final = target.directory / f"{name}.{platform.compression.value}"
-        with kit.steps.step(f"{platform.name}: {' '.join(_COMPRESSORS[platform.compression])}"):
+        command = target.compressor(platform.compression)
+        with kit.steps.step(f"{platform.name}: {' '.join(command)}"):
             uncompressed = digest_file(container)
-            kit.runner.run(*_COMPRESSORS[platform.compression], container, stdout=final)
+            kit.runner.run(*command, container, stdout=final)
     shutil.rmtree(scratch)
     return Artifact(
         key=platform.name,
