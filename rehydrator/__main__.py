@@ -30,16 +30,14 @@ def _complain(text: str) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; never raises an Exception and never prints a traceback."""
     try:
-        cli.main(args=arguments, prog_name="rehydrator", standalone_mode=False)
+        result = cli.main(args=arguments, prog_name="rehydrator", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as error:
-        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted; nothing was left under a final name")
         return ExitCode.INTERRUPTED
     except Exception as error:
         return _report(error)
-    return ExitCode.OK
+    return result if isinstance(result, int) else ExitCode.OK  # click returns the code of an Exit that was raised
 
 
 def _report(error: Exception) -> int:
