@@ -6,6 +6,7 @@ import click
 
 from rehydrator import __version__
 from rehydrator.cli.build import build
+from rehydrator.cli.explain import explain
 from rehydrator.cli.inspect import info, list_artifacts, print_stream_json, verify
 from rehydrator.cli.rehydrate import rehydrate
 
@@ -19,5 +20,5 @@ def cli() -> None:
     """
 
 
-for command in (rehydrate, list_artifacts, info, verify, print_stream_json, build):
+for command in (rehydrate, list_artifacts, info, verify, print_stream_json, build, explain):
     cli.add_command(command)

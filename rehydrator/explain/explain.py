@@ -1,0 +1,219 @@
+"""The flow of ``explain``: two opened images in, a report out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rehydrator.disk.gpt import PartitionTable
+from rehydrator.explain import checks, commands
+from rehydrator.explain.account import RegionAccount
+from rehydrator.explain.attribute import Attribution, Collector, pieces
+from rehydrator.explain.container import container_changes, normalised
+from rehydrator.explain.files import Pair, Tree, tree_of
+from rehydrator.explain.meaning import meaning, unified
+from rehydrator.explain.owners import DiskOwners, Owner
+from rehydrator.explain.peel import Opened
+from rehydrator.explain.tree import FileChange, Note, Part, Report, Side, Status, Total
+from rehydrator.explain.verdict import verdict
+from rehydrator.report import human
+
+_PLATFORM = re.compile(r"-([a-z0-9]+(?:4k)?)\.(?:x86_64|aarch64|ppc64le|s390x|riscv64)\.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is wanted besides the account itself.
+
+    ``strict`` counts unlike compression and unlike containers as differences.
+    """
+
+    patch: bool = False
+    evidence: bool = False
+    strict: bool = False
+    health: bool = True
+
+
+def explain(a: Opened, b: Opened, options: Options, digests: Sequence[str] = ()) -> Report:
+    """Compare two images layer by layer and account for every differing byte of their disks."""
+    return _Builder(a, b, options).report(digests)
+
+
+class _Builder:
+    """Holds what the steps of one comparison share."""
+
+    def __init__(self, a: Opened, b: Opened, options: Options) -> None:
+        self.options = options
+        self.a, self.b = a, b
+        self.side_a, self.side_b = sides(a, b)
+        self.owners_a = DiskOwners(a.disk)
+        self.owners_b = DiskOwners(b.disk, _sound_table(self.owners_a))
+        if self.owners_a.table_problem:
+            self.owners_a = DiskOwners(a.disk, _sound_table(self.owners_b))
+        self.collector = Collector(options.evidence)
+        self._pairs: dict[str, Pair] = {}
+
+    def report(self, digests: Sequence[str]) -> Report:
+        """Do all the steps."""
+        moved = self.owners_a.gpt.backup != self.owners_b.gpt.backup
+        attribution = Attribution(self.collector, self._same_content, self._command, backup_moved=moved)
+        for piece in pieces(self.owners_a, self.owners_b, self.a.disk, self.b.disk):
+            attribution.add(piece)
+        account = attribution.account
+        account.close()
+        parts = [self._part(item) for item in sorted(account.regions.values(), key=lambda item: item.region.extent)]
+        causes = account.causes()
+        derived = sum(item.bytes for cause in causes for item in cause.derived)
+        total = Total(account.total, account.total - account.unexplained, derived)
+        container = list(container_changes(self.a, self.b))
+        unlike = list(normalised(self.a, self.b))
+        identical = not total.differing and not container and self.a.disk.size == self.b.disk.size
+        if self.options.strict and (unlike or digests):
+            identical = False
+        evidence = self.collector.found
+        health_a = self._health(self.side_a.name, self.owners_a, self.a)
+        health_b = self._health(self.side_b.name, self.owners_b, self.b)
+        return Report(
+            verdict=verdict(self.side_a, self.side_b, parts, causes, container, unlike, total),
+            identical=identical,
+            a=self.side_a,
+            b=self.side_b,
+            normalised=unlike,
+            digests=list(digests),
+            container=container,
+            disk=list(self._disk()),
+            first=self._first(attribution.first),
+            parts=parts,
+            causes=causes,
+            evidence=evidence,
+            evidence_left_out=self.collector.left_out,
+            preparation=list(self._preparation()) if evidence else [],
+            health=checks.together(health_a, health_b),
+            checked=list(dict.fromkeys([*checks.checked(self.owners_a), *checks.checked(self.owners_b)])),
+            total=total,
+        )
+
+    # -- files
+
+    def _tree(self, owners: DiskOwners, name: str) -> Tree | None:
+        region = next((region for region in owners.partitions if region.name == name), None)
+        return None if region is None else tree_of(owners.filesystem(region))
+
+    def _pair(self, name: str) -> Pair:
+        if name not in self._pairs:
+            self._pairs[name] = Pair(self._tree(self.owners_a, name), self._tree(self.owners_b, name))
+        return self._pairs[name]
+
+    def _same_content(self, owner: Owner) -> bool:
+        return self._pair(owner.region.name).same(owner.path)
+
+    def _part(self, account: RegionAccount) -> Part:
+        files = list(self._files(account))
+        listed = {item.path for item in files}
+        region = account.region
+        probed = self.owners_b.probe(region) or self.owners_a.probe(region)
+        return Part(
+            name=region.name,
+            offset=region.extent.offset,
+            size=region.extent.length,
+            filesystem=probed.type if probed else "",
+            bytes=account.bytes,
+            blocks=account.blocks,
+            files=files,
+            changes=list(account.changes()),
+            moved_files=len([path for path in account.moved if path not in listed]),
+        )
+
+    def _files(self, account: RegionAccount) -> Iterator[FileChange]:
+        pair = self._pair(account.region.name)
+        for path in sorted({*account.touched, *account.content}):
+            change = self._file(pair, path, account.content[path])
+            if change is not None:
+                yield change
+
+    def _file(self, pair: Pair, path: str, number: int) -> FileChange | None:
+        one = pair.a.entry(path) if pair.a else None
+        two = pair.b.entry(path) if pair.b else None
+        status: Status = "M" if one and two else "A" if two else "D"
+        if one is None and two is None:
+            return FileChange("M", path, "file", None, None, number) if number else None
+        content = "file" in (kinds := {item.kind for item in (one, two) if item}) or "symlink" in kinds
+        if status == "M" and (not content or not (number or (one and two and one.size != two.size))):
+            return None
+        old = pair.a.content(path) if pair.a and one else None
+        new = pair.b.content(path) if pair.b and two else None
+        return FileChange(
+            status=status,
+            path=path,
+            kind=(two or one).kind if (two or one) else "file",  # type: ignore[union-attr]
+            size_a=one.size if one else None,
+            size_b=two.size if two else None,
+            bytes=number,
+            meaning=meaning(path, old, new),
+            diff=unified(path, old, new) if self.options.patch and content else [],
+        )
+
+    # -- the rest of the report
+
+    def _disk(self) -> Iterator[str]:
+        one, two = self.a.disk.size, self.b.disk.size
+        if one == two:
+            yield f"disk size {human(one)}"
+        else:
+            yield f"disk {'grew' if two > one else 'shrank'} {human(one)} -> {human(two)}"
+        yield from _table_words(self.owners_a, self.owners_b)
+
+    def _first(self, owner: Owner | None) -> str:
+        if owner is None:
+            return ""
+        probed = self.owners_b.probe(owner.region) or self.owners_a.probe(owner.region)
+        words = [owner.region.name, probed.type if probed else "", owner.path or owner.name]
+        return f"{owner.extent.offset:#x}: {' '.join(word for word in words if word)}"
+
+    def _command(self, owner: Owner, offset: int, length: int) -> str:
+        filesystem = self.owners_b.filesystem(owner.region)
+        return commands.command(filesystem.type if filesystem else "", owner, offset, length)
+
+    def _preparation(self) -> Iterator[str]:
+        yield from commands.preparation("A", self.a)
+        yield from commands.preparation("B", self.b)
+        yield from commands.extraction(self.owners_b)
+
+    def _health(self, image: str, owners: DiskOwners, side: Opened) -> list[Note]:
+        return list(checks.notes_of(image, owners, side.problems)) if self.options.health else []
+
+
+def _sound_table(owners: DiskOwners) -> PartitionTable | None:
+    return None if owners.table_problem else owners.table
+
+
+def _table_words(a: DiskOwners, b: DiskOwners) -> Iterator[str]:
+    if a.gpt.primary is None and b.gpt.primary is None:
+        return
+    ours = [(region.name, region.extent) for region in a.partitions]
+    theirs = [(region.name, region.extent) for region in b.partitions]
+    yield "same partitions" if ours == theirs else "other partitions"
+    if a.gpt.backup != b.gpt.backup:
+        yield "backup GPT moved"
+    elif a.disk.size != b.disk.size:
+        yield "backup GPT not moved"
+
+
+def sides(a: Opened, b: Opened) -> tuple[Side, Side]:
+    """Describe both images, with names that tell them apart."""
+    for name in (_short, lambda side: side.name):
+        one, two = name(a), name(b)
+        if one != two:
+            break
+    else:
+        one, two = "A", "B"
+    return Side(one, a.name, a.peeled, a.disk.size), Side(two, b.name, b.peeled, b.disk.size)
+
+
+def _short(side: Opened) -> str:
+    """Return the platform where the file's name tells it, else the name without its suffixes."""
+    if side.label:
+        return side.label
+    found = _PLATFORM.search(side.name)
+    return found[1] if found else side.name.split(".")[0] or side.name

@@ -1,0 +1,149 @@
+"""Files by path, in whatever file system: does one exist, and is it the same on both sides?"""
+
+from __future__ import annotations
+
+import stat
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+from rehydrator.errors import RehydratorError
+from rehydrator.fs.ext4.owner import Ext4Filesystem
+from rehydrator.fs.place import Filesystem
+from rehydrator.fs.xfs.owner import XfsFilesystem
+
+MAX_COMPARED = 64 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, directory or whatever has a path: its inode ``number``, its kind in words and its size."""
+
+    number: int
+    kind: str
+    size: int
+
+
+class Tree(ABC):
+    """The files of one file system. Damage shows as files that are not there."""
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return self.index()
+
+    @abstractmethod
+    def index(self) -> dict[str, int]:
+        """Return the inode number of every path."""
+
+    @abstractmethod
+    def entry_of(self, number: int) -> Entry | None:
+        """Return what an inode is."""
+
+    @abstractmethod
+    def read(self, entry: Entry) -> bytes:
+        """Return the content of a file or the target of a symbolic link."""
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what lies at ``path``, None for nothing."""
+        number = self._numbers.get(path)
+        try:
+            return None if number is None else self.entry_of(number)
+        except RehydratorError:
+            return None
+
+    def content(self, path: str) -> bytes | None:
+        """Return the content at ``path``; None for what is no file, too large to compare, or unreadable."""
+        entry = self.entry(path)
+        if entry is None or entry.kind not in ("file", "symlink") or entry.size > MAX_COMPARED:
+            return None
+        try:
+            return self.read(entry)
+        except RehydratorError:
+            return None
+
+
+def _kind(mode: int) -> str:
+    match stat.S_IFMT(mode):
+        case stat.S_IFREG:
+            return "file"
+        case stat.S_IFDIR:
+            return "directory"
+        case stat.S_IFLNK:
+            return "symlink"
+    return "special file"
+
+
+class Ext4Tree(Tree):
+    """The files of an ext4 file system."""
+
+    def __init__(self, filesystem: Ext4Filesystem) -> None:
+        self._filesystem = filesystem
+
+    def index(self) -> dict[str, int]:
+        """Return the inode number of every path."""
+        return {self._filesystem.path(number): number for number in self._filesystem.scan.parents}
+
+    def entry_of(self, number: int) -> Entry | None:
+        """Read an inode."""
+        inode = self._filesystem.fs.inode(number)
+        return Entry(number, _kind(inode.disk.i_mode), inode.size)
+
+    def read(self, entry: Entry) -> bytes:
+        """Read a file."""
+        return self._filesystem.fs.read_file(entry.number, MAX_COMPARED)
+
+
+class XfsTree(Tree):
+    """The files of an XFS file system."""
+
+    def __init__(self, filesystem: XfsFilesystem) -> None:
+        self._filesystem = filesystem
+
+    def index(self) -> dict[str, int]:
+        """Return the inode number of every path."""
+        names = self._filesystem.reader.mapper.names
+        return {names.path(number): number for number, _, _ in names.linked()}
+
+    def entry_of(self, number: int) -> Entry | None:
+        """Read an inode."""
+        inode = self._filesystem.reader.inode(number)
+        return None if inode is None else Entry(number, _kind(inode.mode), inode.size)
+
+    def read(self, entry: Entry) -> bytes:
+        """Read a file."""
+        inode = self._filesystem.reader.inode(entry.number)
+        return b"" if inode is None else self._filesystem.reader.read_file(inode)
+
+
+def tree_of(filesystem: Filesystem | None) -> Tree | None:
+    """Return the files of a file system; None where they can't be told."""
+    match filesystem:
+        case Ext4Filesystem():
+            return Ext4Tree(filesystem)
+        case XfsFilesystem():
+            return XfsTree(filesystem)
+    return None
+
+
+class Pair:
+    """The same partition on both sides."""
+
+    def __init__(self, a: Tree | None, b: Tree | None) -> None:
+        self.a = a
+        self.b = b
+        self._same: dict[str, bool] = {}
+
+    def same(self, path: str) -> bool:
+        """Tell whether a file has the same content on both sides; each is compared once."""
+        if path not in self._same:
+            self._same[path] = self._compare(path)
+        return self._same[path]
+
+    def _compare(self, path: str) -> bool:
+        if self.a is None or self.b is None:
+            return False
+        one, two = self.a.entry(path), self.b.entry(path)
+        if one is None or two is None or (one.kind, one.size) != (two.kind, two.size):
+            return False
+        content = self.a.content(path)
+        return content is not None and content == self.b.content(path)

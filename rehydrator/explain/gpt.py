@@ -1,0 +1,128 @@
+"""The partition table as places with fields, and whether its checksums hold."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rehydrator.binary import FieldSpan
+from rehydrator.disk.c_gpt import MAX_ENTRIES_BYTES, MIN_ENTRY_SIZE, SIGNATURE, GptEntry, GptHeader
+from rehydrator.disk.extents import Extent
+from rehydrator.disk.source import Source
+from rehydrator.explain import causes
+from rehydrator.fs.place import Health
+
+BOOT_CODE_SIZE = 440
+MBR_SIZE = 512
+_MBR_FIELDS = (
+    FieldSpan("UniqueMBRDiskSignature", 440, 4),
+    FieldSpan("Unknown", 444, 2),
+    *(FieldSpan(f"PartitionRecord[{number}]", 446 + 16 * number, 16) for number in range(4)),
+    FieldSpan("Signature", 510, 2),
+)
+
+
+@dataclass(frozen=True)
+class TablePlace:
+    """A structure of the partition table at ``extent`` of the disk."""
+
+    extent: Extent
+    structure: str
+    name: str
+    fields: tuple[FieldSpan, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gpt:
+    """The headers of a disk; ``backup`` is where the primary says that the other one lies, None without a table."""
+
+    sector: int
+    primary: GptHeader | None
+    backup: int | None
+
+
+def read_gpt(disk: Source, sector: int) -> Gpt:
+    """Read the primary header, whatever its checksums say."""
+    if disk.size < 2 * sector:
+        return Gpt(sector, None, None)
+    header = GptHeader.parse(disk.read(sector, GptHeader.SIZE))
+    if header.Signature != SIGNATURE:
+        return Gpt(sector, None, None)
+    return Gpt(sector, header, header.AlternateLBA * sector)
+
+
+def places(disk: Source, gpt: Gpt) -> list[TablePlace]:
+    """Return the structures of both tables, in disk order; a disk without a table has none."""
+    if gpt.primary is None:
+        return []
+    found = [
+        TablePlace(Extent(0, BOOT_CODE_SIZE), causes.BOOT_CODE, "MBR boot code"),
+        TablePlace(Extent(0, MBR_SIZE), causes.MBR_TABLE, "MBR", _MBR_FIELDS),
+        *_table(gpt.primary, gpt.sector, gpt.sector, causes.GPT_HEADER, causes.GPT_ENTRY),
+    ]
+    backup = read_backup(disk, gpt)
+    if gpt.backup is not None and backup is not None:
+        found += _table(backup, gpt.backup, gpt.sector, causes.BACKUP_GPT_HEADER, causes.BACKUP_GPT_ENTRY)
+    found = [place for place in found if place.extent.end <= disk.size]
+    return sorted(found, key=lambda place: place.extent)
+
+
+def read_backup(disk: Source, gpt: Gpt) -> GptHeader | None:
+    """Read the backup header where the primary says that it lies."""
+    at = gpt.backup
+    if at is None or at + GptHeader.SIZE > disk.size:
+        return None
+    header = GptHeader.parse(disk.read(at, GptHeader.SIZE))
+    return header if header.Signature == SIGNATURE else None
+
+
+def _entries_extent(header: GptHeader, sector: int) -> Extent | None:
+    length = header.SizeOfPartitionEntry * header.NumberOfPartitionEntries
+    if header.SizeOfPartitionEntry < MIN_ENTRY_SIZE or length > MAX_ENTRIES_BYTES:
+        return None
+    return Extent(header.PartitionEntryLBA * sector, length)
+
+
+def _table(header: GptHeader, at: int, sector: int, head: str, entry: str) -> Iterator[TablePlace]:
+    yield TablePlace(Extent(at, sector), head, head, GptHeader.FIELDS)
+    extent = _entries_extent(header, sector)
+    if extent is None:
+        return
+    step = header.SizeOfPartitionEntry
+    for number in range(header.NumberOfPartitionEntries):
+        place = Extent(extent.offset + number * step, step)
+        yield TablePlace(place, entry, f"{entry} {number + 1}", GptEntry.FIELDS)
+
+
+def health(disk: Source, gpt: Gpt) -> Iterator[Health]:
+    """Check both headers and both entry arrays."""
+    if gpt.primary is None:
+        return
+    yield from _check(disk, gpt.primary, gpt.sector, gpt.sector, causes.GPT_HEADER)
+    backup = read_backup(disk, gpt)
+    if gpt.backup is None:
+        return
+    if gpt.backup + gpt.sector > disk.size:
+        text = f"should lie at {gpt.backup:#x}, beyond the end of the disk: the image is truncated"
+        yield Health(causes.BACKUP_GPT_HEADER, gpt.backup, text)
+    elif backup is None:
+        yield Health(causes.BACKUP_GPT_HEADER, gpt.backup, "is missing")
+    else:
+        yield from _check(disk, backup, gpt.backup, gpt.sector, causes.BACKUP_GPT_HEADER)
+
+
+def _check(disk: Source, header: GptHeader, at: int, sector: int, name: str) -> Iterator[Health]:
+    if not GptHeader.SIZE <= header.HeaderSize <= sector:
+        yield Health(name, at, f"HeaderSize is {header.HeaderSize}")
+        return
+    raw = bytearray(disk.read(at, header.HeaderSize))
+    crc_at = GptHeader.offset_of("HeaderCRC32")
+    raw[crc_at : crc_at + 4] = bytes(4)
+    if zlib.crc32(raw) != header.HeaderCRC32:
+        yield Health(name, at, f"wrong HeaderCRC32 {header.HeaderCRC32:#010x}, should be {zlib.crc32(raw):#010x}")
+    extent = _entries_extent(header, sector)
+    if extent is None or extent.end > disk.size:
+        yield Health(name, at, "impossible partition entry array")
+    elif zlib.crc32(disk.read(*extent)) != header.PartitionEntryArrayCRC32:
+        yield Health(name, at, f"wrong PartitionEntryArrayCRC32 {header.PartitionEntryArrayCRC32:#010x}")

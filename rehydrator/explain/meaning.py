@@ -1,0 +1,85 @@
+"""What a changed file means to a person: kernel arguments, console settings, platform settings."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from rehydrator.boot import bls, console, platforms
+
+MAX_TEXT = 1 << 20
+_ENTRY = re.compile(r"^(/boot)?/loader(\.[01])?/entries/[^/]+\.conf$")
+_CONSOLE = re.compile(rf"^(/boot)?(/grub2/grub\.cfg|{re.escape(console.PATH)})$")
+_PLATFORMS = re.compile(rf"^(/boot)?{re.escape(platforms.PATH)}$")
+_SHOWN_LINES = 4
+
+
+def topic(path: str) -> str:
+    """Name what a change of a file stands for in a verdict; the path itself where it stands for nothing else."""
+    if _ENTRY.match(path):
+        return "kernel arguments"
+    if _CONSOLE.match(path):
+        return "console settings"
+    if _PLATFORMS.match(path):
+        return "platform settings"
+    return path
+
+
+def as_text(content: bytes | None) -> str | None:
+    """Return content as text; None where it is none or is missing."""
+    if content is None or len(content) > MAX_TEXT or b"\0" in content:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def meaning(path: str, a: bytes | None, b: bytes | None) -> list[str]:
+    """Tell a change of a file's content in a few lines; nothing where there is nothing to tell."""
+    old, new = as_text(a), as_text(b)
+    if old is None or new is None:
+        return []
+    match topic(path):
+        case "kernel arguments":
+            return _kernel_arguments(old, new)
+        case "console settings":
+            return list(_console(old, new))
+    return []
+
+
+def _kernel_arguments(old: str, new: str) -> list[str]:
+    before, after = bls.options_of(old), bls.options_of(new)
+    if before is None or after is None:
+        return []
+    ours, theirs = Counter(before.split()), Counter(after.split())
+    removed, added = [*(ours - theirs).elements()], [*(theirs - ours).elements()]
+    if removed or added:
+        return [f"-{word}" for word in removed] + [f"+{word}" for word in added]
+    return ["kernel arguments in another order"] if before != after else []
+
+
+def _console(old: str, new: str) -> Iterator[str]:
+    before, after = console.commands_of(old), console.commands_of(new)
+    if before is None or after is None:
+        return
+    lines = [
+        line
+        for line in difflib.ndiff(before.splitlines(), after.splitlines())
+        if line[:2] in ("- ", "+ ") and line[2:].strip()
+    ]
+    yield from (line[0] + line[2:] for line in lines[:_SHOWN_LINES])
+    if len(lines) > _SHOWN_LINES:
+        yield f"and {len(lines) - _SHOWN_LINES} more lines"
+
+
+def unified(path: str, a: bytes | None, b: bytes | None) -> list[str]:
+    """Return a unified diff of two texts; nothing where one is no text. None stands for a file that is not there."""
+    old, new = as_text(b"" if a is None else a), as_text(b"" if b is None else b)
+    if old is None or new is None:
+        return []
+    names = ("/dev/null" if a is None else f"a{path}", "/dev/null" if b is None else f"b{path}")
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
+    return list(lines)

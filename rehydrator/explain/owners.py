@@ -1,0 +1,205 @@
+"""Who owns which bytes of a disk: the partition table, and the file systems in the partitions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from rehydrator.binary import FieldSpan
+from rehydrator.disk.extents import Extent
+from rehydrator.disk.gpt import PartitionTable, Region, read_table
+from rehydrator.disk.source import Source, Window
+from rehydrator.errors import CorruptError, RehydratorError
+from rehydrator.explain import causes
+from rehydrator.explain.gpt import Gpt, TablePlace, places, read_gpt
+from rehydrator.fs.place import Filesystem, Health, Kind
+from rehydrator.fs.probe import Probe, probe
+
+_BOOT_PARTITION = re.compile(r"BIOS-BOOT|PReP", re.IGNORECASE)
+_TABLE_REGIONS = frozenset({"mbr", "gpt", "gap", "backup gpt", "tail"})
+_BEYOND = "tail"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The owner of ``extent``. All offsets are bytes of the disk; ``start`` is where the structure begins."""
+
+    extent: Extent
+    region: Region
+    structure: str
+    name: str
+    start: int
+    fields: tuple[FieldSpan, ...] = ()
+    path: str = ""
+    number: int = 0
+    file_offset: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the bytes serve nothing."""
+        return self.structure in causes.IDLE
+
+    def cut(self, extent: Extent) -> Owner:
+        """Return the part of this that lies in ``extent``."""
+        start = max(self.extent.offset, extent.offset)
+        stop = min(self.extent.end, extent.end)
+        return Owner(
+            Extent(start, stop - start),
+            self.region,
+            self.structure,
+            self.name,
+            self.start,
+            self.fields,
+            self.path,
+            self.number,
+            self.file_offset + start - self.extent.offset,
+        )
+
+
+class DiskOwners:
+    """The owner map of one disk. What is damaged is named in ``problems`` and owned by ``unknown``."""
+
+    def __init__(self, disk: Source, table: PartitionTable | None = None) -> None:
+        self.disk = disk
+        self.problems: list[tuple[Region, Health]] = []
+        self.table_problem: str = ""
+        self.table = self._read_table(table)
+        self.gpt: Gpt = read_gpt(disk, self.table.sector_size)
+        self._table_places = places(disk, self.gpt)
+        self._probes: dict[Region, Probe | None] = {}
+
+    def _read_table(self, other: PartitionTable | None) -> PartitionTable:
+        try:
+            return read_table(self.disk)
+        except CorruptError as error:
+            self.table_problem = str(error)
+        whole = PartitionTable(512, (Region("disk", Extent(0, self.disk.size)),))
+        return other if other is not None and _fits(other, self.disk.size) else whole
+
+    @property
+    def partitions(self) -> Iterator[Region]:
+        """The regions that may hold a file system."""
+        return (region for region in self.table.regions if region.name not in _TABLE_REGIONS)
+
+    def probe(self, region: Region) -> Probe | None:
+        """Return the file system of a partition, opened once."""
+        if region not in self._probes:
+            found = None
+            if region.name not in _TABLE_REGIONS and region.extent.length:
+                found = probe(self.window(region))
+                if found is not None and found.problem:
+                    self.problems.append((region, Health(f"{found.type} superblock", 0, found.problem)))
+            self._probes[region] = found
+        return self._probes[region]
+
+    def window(self, region: Region) -> Source:
+        """Return the bytes of a region, as far as the disk has them."""
+        start = min(region.extent.offset, self.disk.size)
+        return Window(self.disk, start, min(region.extent.length, self.disk.size - start))
+
+    def filesystem(self, region: Region) -> Filesystem | None:
+        """Return the file system of a partition if it can be read."""
+        found = self.probe(region)
+        return found.filesystem if found else None
+
+    def owners(self, extents: Iterable[Extent]) -> Iterator[Owner]:
+        """Yield the owners of ordered ``extents``; together they cover exactly these."""
+        parts = (part for extent in extents for part in self._split(extent))
+        for region, group in groupby(parts, key=lambda part: part[0]):
+            ranges = [part for _, part in group]
+            filesystem = self.filesystem(region)
+            if filesystem is not None:
+                yield from self._in_filesystem(region, filesystem, ranges)
+            elif region.name in _TABLE_REGIONS:
+                for extent in ranges:
+                    yield from self._in_table(region, extent)
+            else:
+                structure = causes.BOOT_PARTITION if _BOOT_PARTITION.search(region.name) else str(Kind.UNKNOWN)
+                yield from (Owner(part, region, structure, region.name, region.extent.offset) for part in ranges)
+
+    def _split(self, extent: Extent) -> Iterator[tuple[Region, Extent]]:
+        held = min(extent.end, self.disk.size)
+        if extent.offset < held:
+            yield from self.table.split(Extent(extent.offset, held - extent.offset))
+        start = max(extent.offset, held)
+        if start < extent.end:
+            beyond = Region(_BEYOND, Extent(self.disk.size, 0))
+            yield beyond, Extent(start, extent.end - start)
+
+    def _in_table(self, region: Region, extent: Extent) -> Iterator[Owner]:
+        at = extent.offset
+        for place in self._places_in(extent):
+            stop = min(place.extent.end, extent.end)
+            if place.extent.offset > at:
+                yield _outside(region, Extent(at, place.extent.offset - at))
+                at = place.extent.offset
+            if stop > at:
+                piece = Extent(at, stop - at)
+                yield Owner(piece, region, place.structure, place.name, place.extent.offset, place.fields)
+                at = stop
+        if at < extent.end:
+            yield _outside(region, Extent(at, extent.end - at))
+
+    def _places_in(self, extent: Extent) -> Iterator[TablePlace]:
+        return (
+            place
+            for place in self._table_places
+            if place.extent.offset < extent.end and place.extent.end > extent.offset
+        )
+
+    def _in_filesystem(self, region: Region, filesystem: Filesystem, ranges: list[Extent]) -> Iterator[Owner]:
+        base = region.extent.offset
+        done = base
+        try:
+            for place in filesystem.places(Extent(part.offset - base, part.length) for part in ranges):
+                extent = Extent(place.extent.offset + base, place.extent.length)
+                done = extent.end
+                yield Owner(
+                    extent,
+                    region,
+                    place.kind,
+                    place.name,
+                    place.start + base,
+                    place.fields,
+                    place.path,
+                    place.number,
+                    place.file_offset,
+                )
+        except RehydratorError as error:
+            self.problems.append((region, Health(filesystem.type, done - base, str(error))))
+            yield from _unknown_rest(region, ranges, done)
+
+
+def _unknown_rest(region: Region, ranges: list[Extent], done: int) -> Iterator[Owner]:
+    """Yield what follows ``done`` as owned by nobody known."""
+    for part in ranges:
+        start = max(part.offset, done)
+        if start < part.end:
+            piece = Extent(start, part.end - start)
+            yield Owner(piece, region, Kind.UNKNOWN, region.name, region.extent.offset)
+
+
+def _outside(region: Region, extent: Extent) -> Owner:
+    return Owner(extent, region, causes.OUTSIDE, region.name, extent.offset)
+
+
+def _fits(table: PartitionTable, size: int) -> bool:
+    return all(region.extent.end <= size for region in table.regions if region.name not in _TABLE_REGIONS)
+
+
+def together(a: Iterable[Owner], b: Iterable[Owner]) -> Iterator[tuple[Owner, Owner]]:
+    """Cut two covers of the same ranges along the borders of both."""
+    ours, theirs = iter(a), iter(b)
+    first, second = next(ours, None), next(theirs, None)
+    while first is not None and second is not None:
+        start = max(first.extent.offset, second.extent.offset)
+        stop = min(first.extent.end, second.extent.end)
+        if start < stop:
+            both = Extent(start, stop - start)
+            yield first.cut(both), second.cut(both)
+        if first.extent.end <= stop:
+            first = next(ours, None)
+        if second.extent.end <= stop:
+            second = next(theirs, None)

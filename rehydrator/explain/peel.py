@@ -1,0 +1,131 @@
+"""Opening one side of a comparison: compression and containers off, the disk inside open for reading."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rehydrator.disk.extents import Extent, ExtentMap, nonzero_blocks
+from rehydrator.disk.source import FileSource, Source
+from rehydrator.errors import CorruptError, InputError, OutputError, UnsupportedError
+from rehydrator.intake.decompress import pieces
+from rehydrator.layers.table import LayerRecord, format_of
+from rehydrator.release.formats import Compression
+
+_COMPRESSIONS: tuple[tuple[bytes, Compression, str], ...] = (
+    (b"\xfd7zXZ\0", "xz", ".xz"),
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"PK\x03\x04", "zip", ".zip"),
+)
+_HEAD = 512
+_MAX_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that was taken off: its format, its record, and the record in words."""
+
+    format: str
+    record: LayerRecord
+    text: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One side: the file's name as given, what was taken off it outermost first, and the disk that is left.
+
+    ``problems`` say why something could not be taken off. ``label`` is what sentences call it where its name does not
+    tell, ``fetch`` a command that prints it where it is no file.
+    """
+
+    name: str
+    disk: Source
+    compression: Compression = "none"
+    containers: tuple[Container, ...] = ()
+    problems: tuple[str, ...] = ()
+    label: str = ""
+    fetch: str = ""
+
+    @property
+    def peeled(self) -> list[str]:
+        """What was taken off, in words."""
+        outer = [] if self.compression == "none" else [self.compression]
+        return outer + [container.text for container in self.containers]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Opened]:
+    """Open one side. A decompressed copy has no name in the file system, so nothing is left whatever happens."""
+    with ExitStack() as stack:
+        compression, suffix = _compression(path)
+        if compression == "none":
+            source = stack.enter_context(FileSource(path))
+        else:
+            source = stack.enter_context(_decompressed(path, compression))
+        name = path.name.removesuffix(suffix) if suffix else path.name
+        disk, containers, problems = take_off(source, Path(name))
+        yield Opened(path.name, disk, compression, tuple(containers), tuple(problems))
+
+
+def _compression(path: Path) -> tuple[Compression, str]:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+    for magic, compression, suffix in _COMPRESSIONS:
+        if head.startswith(magic):
+            return compression, suffix
+    return "none", ""
+
+
+def _decompressed(path: Path, compression: Compression) -> FileSource:
+    """Decompress into a sparse file that is deleted as soon as it is open."""
+    fd, name = tempfile.mkstemp(prefix="rehydrator-explain-")
+    temporary = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            extents = _write_sparse(stream.fileno(), path, compression)
+        return FileSource(temporary, extents)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_sparse(fd: int, path: Path, compression: Compression) -> ExtentMap:
+    found: list[Extent] = []
+    at = 0
+    for piece in pieces(path, compression):
+        runs = list(nonzero_blocks(piece, at))
+        try:
+            for run in runs:
+                _write(fd, piece[run.offset - at : run.end - at], run.offset)
+        except OSError as error:
+            hint = "Free some space or set TMPDIR"
+            raise OutputError(f"no room for decompressing {path.name}: {error.strerror}", hint=hint) from error
+        found += runs
+        at += len(piece)
+    os.ftruncate(fd, at)
+    return ExtentMap(found)
+
+
+def _write(fd: int, data: bytes, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+
+
+def take_off(source: Source, name: Path) -> tuple[Source, list[Container], list[str]]:
+    """Take off every container that a layer knows; say why not where one can't be."""
+    containers: list[Container] = []
+    while len(containers) < _MAX_DEPTH and (found := format_of(source)) is not None:
+        try:
+            unwrapped = found.layer.unwrap(source, name)
+        except (UnsupportedError, CorruptError) as error:
+            return source, containers, [f"{found.name} could not be taken apart: {error}"]
+        containers.append(Container(found.name, unwrapped.record, found.layer.describe(unwrapped.record)))
+        source, name = unwrapped.inner, Path(name.stem)
+    return source, containers, []

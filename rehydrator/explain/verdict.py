@@ -1,0 +1,102 @@
+"""The first line of a report: in what do the images differ?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rehydrator.explain.causes import Cause
+from rehydrator.explain.meaning import topic
+from rehydrator.explain.tree import CauseTotal, FieldChange, Part, Side, Total
+
+_MAX_PATHS = 3
+_IDENTITY = frozenset({"s_uuid", "sb_uuid", "sb_meta_uuid", "BS_VolID"})
+_BY_CAUSE = {
+    Cause.BOOTMAP: "boot loader",
+    Cause.PARTITION_TABLE: "partition table",
+    Cause.GPT_BACKUP_MOVED: "place of the backup GPT",
+}
+_BOOKKEEPING = (
+    Cause.FILE_METADATA,
+    Cause.DIR_ENTRY,
+    Cause.INODE_TIMESTAMP,
+    Cause.SUPERBLOCK_STAMP,
+    Cause.JOURNAL,
+    Cause.ALLOCATION,
+    Cause.PADDING,
+)
+_KNOWN_TOPICS = ("kernel arguments", "console settings", "platform settings")
+
+
+def verdict(
+    a: Side,
+    b: Side,
+    parts: Sequence[Part],
+    causes: Sequence[CauseTotal],
+    container: Sequence[FieldChange],
+    normalised: Sequence[str],
+    total: Total,
+) -> str:
+    """Return one sentence."""
+    topics = list(_topics(a, b, parts, causes))
+    direct = {item.cause: item.bytes for item in causes}
+    bookkeeping = [cause for cause in _BOOKKEEPING if direct.get(cause)]
+    if not topics and not total.differing:
+        return _same_disk(a, b, container, normalised)
+    if not topics and bookkeeping:
+        text = f"{b.name} differs from {a.name} only in bookkeeping: {', '.join(bookkeeping)}"
+        extra = [f"{total.derived} derived bytes"] if total.derived else []
+    else:
+        text = f"{b.name} differs from {a.name} only in: {', '.join(topics) or 'derived bytes'}"
+        amount = sum(direct[cause] for cause in bookkeeping)
+        extra = [f"{amount} bytes of bookkeeping"] if amount else []
+        extra += [f"{total.derived} derived"] if total.derived else []
+    if extra:
+        text += f" (+ {', '.join(extra)})"
+    if total.unexplained:
+        text = text.replace(" only in", " in", 1)
+        text += f"; {total.unexplained} bytes are unexplained"
+    return text
+
+
+def _same_disk(a: Side, b: Side, container: Sequence[FieldChange], normalised: Sequence[str]) -> str:
+    if container:
+        fields = ", ".join(dict.fromkeys(item.field for item in container))
+        return f"{b.name} differs from {a.name} only in the container: {fields}"
+    if normalised:
+        kinds = " and ".join(dict.fromkeys(text.split(":")[0] for text in normalised))
+        return f"{a.name} and {b.name} hold identical disks; only the {kinds} differs"
+    return f"{a.name} and {b.name} are identical"
+
+
+def _topics(a: Side, b: Side, parts: Sequence[Part], causes: Sequence[CauseTotal]) -> Iterator[str]:
+    found = {item.cause for item in causes if item.bytes or item.derived}
+    separate = [part.name for part in parts if _made_separately(part)]
+    if separate:
+        yield f"separately made file systems ({', '.join(separate)})"
+    if a.size != b.size:
+        yield "disk size"
+    yield from (text for cause, text in _BY_CAUSE.items() if cause in found)
+    yield from _file_topics(parts)
+    if Cause.UNKNOWN in found:
+        yield "bytes without a known owner"
+
+
+def _made_separately(part: Part) -> bool:
+    return any(
+        _IDENTITY & set(change.fields)
+        for change in part.changes
+        if change.structure in ("superblock", "boot sector") and change.cause == Cause.SUPERBLOCK_STAMP
+    )
+
+
+def _file_topics(parts: Sequence[Part]) -> Iterator[str]:
+    topics = dict.fromkeys(topic(item.path) for part in parts for item in part.files)
+    yield from (name for name in _KNOWN_TOPICS if name in topics)
+    paths = [name for name in topics if name not in _KNOWN_TOPICS]
+    if len(paths) <= _MAX_PATHS:
+        yield from paths
+    else:
+        yield f"{len(paths)} {'other ' if len(paths) < len(topics) else ''}files"
+    listed = {item.path for part in parts for item in part.files}
+    if not listed and any(change.cause == Cause.FILE_CONTENT for part in parts for change in part.changes):
+        yield "file content"

@@ -1,0 +1,78 @@
+"""Opening whatever file system lies in a range of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rehydrator.disk.source import Source
+from rehydrator.errors import RehydratorError
+from rehydrator.fs.place import Filesystem
+
+_LONGEST = 2048
+
+
+@dataclass(frozen=True)
+class Magic:
+    """``magic`` at byte ``offset`` is how a file system named ``type`` is known; ``open`` reads it."""
+
+    type: str
+    offset: int
+    magic: bytes
+    open: Callable[[Source], Filesystem]
+
+
+def _ext4(source: Source) -> Filesystem:
+    from rehydrator.fs.ext4.owner import Ext4Filesystem  # noqa: PLC0415 - only what is there is loaded
+
+    return Ext4Filesystem(source)
+
+
+def _xfs(source: Source) -> Filesystem:
+    from rehydrator.fs.xfs.owner import XfsFilesystem  # noqa: PLC0415
+
+    return XfsFilesystem(source)
+
+
+MAGICS = (
+    Magic("xfs", 0, b"XFSB", _xfs),
+    Magic("ext4", 1024 + 0x38, b"\x53\xef", _ext4),
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found: the name of the file system's type, itself if it could be opened, else why not."""
+
+    type: str
+    filesystem: Filesystem | None
+    problem: str = ""
+
+
+def magic_of(source: Source) -> Magic | None:
+    """Return how the file system in ``source`` is known; None where there is none that is known."""
+    head = bytes(source.read(0, min(_LONGEST, source.size)))
+    for magic in MAGICS:
+        if head[magic.offset : magic.offset + len(magic.magic)] == magic.magic:
+            return magic
+    return None
+
+
+def probe(source: Source) -> Probe | None:
+    """Open the file system in ``source``; None where there is none that is known.
+
+    One that is damaged beyond use, or has unknown features, is named with its problem.
+    """
+    magic = magic_of(source)
+    if magic is None:
+        return None
+    try:
+        return Probe(magic.type, magic.open(source))
+    except RehydratorError as error:
+        return Probe(magic.type, None, str(error))
+
+
+def open_filesystem(source: Source) -> Filesystem | None:
+    """Return the file system in ``source``, None where there is none that can be read."""
+    found = probe(source)
+    return found.filesystem if found else None
