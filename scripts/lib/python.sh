@@ -35,10 +35,15 @@ venv_key() {
     "$VENV/bin/python" -VV
 }
 
+# venv_has EXTRAS: whether the environment was made for these extras, from pyproject.toml as it is now.
+venv_has() {
+    [[ -f $VENV/.rehydrator$1 ]] && venv_key "$1" | cmp -s - "$VENV/.rehydrator$1"
+}
+
 # require_venv EXTRAS: sets PYTHON_BIN to a Python that has rehydrator and the extras ("" or "[test]").
 # $REHYDRATOR_PYTHON names one that has them already; then nothing is set up.
 require_venv() {
-    local extras=$1 stamp="$VENV/.rehydrator-$1" python
+    local extras=$1 python
     if [[ -n ${REHYDRATOR_PYTHON:-} ]]; then
         PYTHON_BIN=$REHYDRATOR_PYTHON
         return
@@ -49,9 +54,10 @@ require_venv() {
         say "making .venv with $python"
         make_venv "$python"
     fi
-    if [[ ! -f $stamp ]] || ! venv_key "$extras" | cmp -s - "$stamp" || ! "$PYTHON_BIN" -c 'import rehydrator.cli' 2>/dev/null; then
-        say "installing rehydrator$extras into .venv"
-        "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable "$ROOT$extras" >&2
-        venv_key "$extras" >"$stamp"
+    if { venv_has "$extras" || venv_has "[test]"; } && "$PYTHON_BIN" -c 'import rehydrator.cli' 2>/dev/null; then
+        return
     fi
+    say "installing rehydrator$extras into .venv"
+    "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable "$ROOT$extras" >&2
+    venv_key "$extras" >"$VENV/.rehydrator$extras"
 }
