@@ -155,7 +155,7 @@ class _ReleaseRun:
         """Tell an artifact by edits; return it peeled where that does not work."""
         content = self._take_in(artifact)
         try:
-            peeled = rungs.peel(content)
+            peeled = rungs.peel(content, self._staging.blobs)
             manifest = rungs.by_edits(peeled, canonical, self._staging.blobs)
         except BaseException:
             content.discard()

@@ -18,18 +18,17 @@ from rehydrator.edits.recognise import recognise
 from rehydrator.edits.table import Edit
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.intake.intake import Content
-from rehydrator.layers.table import LAYERS
+from rehydrator.layers.table import LayerRecord, format_of
 from rehydrator.manifest.schema import (
     CANONICAL,
     BlobRef,
     Body,
     EditedDisk,
-    LayerRecord,
     Manifest,
     Relocated,
     Stored,
 )
-from rehydrator.release.formats import DISK_CONTAINERS
+from rehydrator.release.formats import NO_DISK_CONTAINERS
 from rehydrator.relocation.finder import ContentIndex, find
 from rehydrator.relocation.segments import LITERAL, Segment
 from rehydrator.store.blobs import BlobWriter
@@ -38,16 +37,22 @@ from rehydrator.store.blobs import BlobWriter
 MAX_DIFFERING_BLOCKS = 4096
 # Below this share of copied bytes a dependency on other files is not worth its trouble.
 _MIN_COPIED = 0.02
+_MAX_LAYERS = 6
 
 
 @dataclass(frozen=True)
 class Peeled:
-    """Content without the containers that could be taken off: ``layers`` outermost first, around ``disk``."""
+    """Content without the containers that could be taken off: ``layers`` outermost first, around ``disk``.
+
+    Where one could not be taken off, ``container`` is its format and ``note`` says why.
+    """
 
     content: Content
     disk: Source
     layers: tuple[LayerRecord, ...] = ()
+    tables: tuple[BlobRef, ...] = ()
     note: str = ""
+    container: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,30 @@ def canonical_of(content: Content) -> Canonical:
         raise error.located(content.artifact.path) from error
 
 
-def peel(content: Content) -> Peeled:
-    """Take off the containers that can be put on again exactly."""
-    layer = LAYERS.get(content.artifact.content_container)
-    if layer is None:
-        return Peeled(content, content.source)
-    try:
-        unwrapped = layer.unwrap(content.source, content.artifact.path)
-    except (UnsupportedError, CorruptError) as error:
-        return Peeled(content, content.source, note=str(error))
-    return Peeled(content, unwrapped.inner, (unwrapped.record,))
+def peel(content: Content, blobs: BlobWriter) -> Peeled:
+    """Take off the containers that can be put on again exactly, outermost first."""
+    disk: Source = content.source
+    layers: list[LayerRecord] = []
+    tables: list[BlobRef] = []
+    while len(layers) < _MAX_LAYERS and (found := format_of(disk)) is not None:
+        try:
+            unwrapped = found.layer.unwrap(disk, content.artifact.path)
+        except (UnsupportedError, CorruptError) as error:
+            return Peeled(content, disk, tuple(layers), tuple(tables), note=str(error), container=found.name)
+        refs = [blobs.refs[blobs.put(table)] for table in unwrapped.tables]
+        record = unwrapped.record
+        if refs:
+            record = msgspec.structs.replace(record, tables=[ref.sha256 for ref in refs])
+        layers.append(record)
+        tables += refs
+        disk = unwrapped.inner
+    return Peeled(content, disk, tuple(layers), tuple(tables))
 
 
 def by_edits(peeled: Peeled, canonical: Canonical, blobs: BlobWriter) -> Manifest | None:
     """Tell a disk as edits of the canonical; None for what is no disk or of another lineage."""
     artifact, disk = peeled.content.artifact, peeled.disk
-    container = artifact.content_container
-    if container not in DISK_CONTAINERS or (container in LAYERS and not peeled.layers):
+    if peeled.container or artifact.content_container in NO_DISK_CONTAINERS:
         return None
     if disk.size < canonical.source.size:
         return None
@@ -180,5 +192,5 @@ def _manifest(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
         compression=content.artifact.format.compression if content.artifact.peeled else "none",
         layers=list(peeled.layers),
         body=body,
-        blobs=list(dict.fromkeys(blobs)),
+        blobs=list(dict.fromkeys([*blobs, *peeled.tables])),
     )

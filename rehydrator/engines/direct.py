@@ -41,8 +41,10 @@ def _blob_reader(manifest: Manifest, depot: Depot) -> BlobReader:
 def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
     """Return the artifact's content, computed while it is read."""
     source = body_source(manifest, depot, depth=depth)
+    blobs = _blob_reader(manifest, depot)
     for record in reversed(manifest.layers):
-        source = layer_for(record).wrap(source, record)
+        tables = [blobs(name) for name in getattr(record, "tables", ())]
+        source = layer_for(record).wrap(source, record, tables)
     return source
 
 

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rehydrator.disk.source import Source
 
-R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
 @dataclass(frozen=True)
-class Unwrapped(Generic[R]):
-    """The inside of a wrapped file and what is needed to wrap it again."""
+class Unwrapped:
+    """The inside of a wrapped file and what is needed to wrap it again.
+
+    ``record`` is readable structure; ``tables`` are long rows of numbers (compressed sizes, for example) that the
+    store keeps as blobs beside the manifest, where equal ones are shared.
+    """
 
     inner: Source
-    record: R
+    record: Any
+    tables: tuple[bytes, ...] = ()
 
 
-class Layer(Protocol[R]):
-    """A reversible wrapping: ``wrap(unwrap(x).inner, unwrap(x).record)`` has the bytes of ``x``."""
+class Layer(Protocol[R_contra]):
+    """A reversible wrapping: ``wrap`` of what ``unwrap`` gave has the bytes that were unwrapped."""
 
-    def unwrap(self, outer: Source, path: Path) -> Unwrapped[R]:
+    def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Peel ``outer``; ``path`` names it in errors.
 
         Raises CorruptError for a damaged file and UnsupportedError for one that could not be wrapped again exactly.
         """
         ...
 
-    def wrap(self, inner: Source, record: R) -> Source:
+    def wrap(self, inner: Source, record: R_contra, tables: Sequence[bytes] = ()) -> Source:
         """Return the wrapped file around ``inner``."""
         ...
 
-    def describe(self, record: R) -> str:
+    def describe(self, record: R_contra) -> str:
         """Say in a few words what the record holds."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,10 @@ from rehydrator.layers.c_qcow2 import (
     DEFAULT_REFCOUNT_ORDER,
     ENTRY_SIZE,
     MAGIC,
+    MAX_CLUSTER_BITS,
+    MAX_L1_BYTES,
+    MAX_REFTABLE_BYTES,
+    MIN_CLUSTER_BITS,
     OFLAG_COPIED,
     ExtensionHeader,
     ExtensionType,
@@ -32,7 +36,7 @@ from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 class Qcow2Layer:
     """Wraps a disk into a qcow2 file and back."""
 
-    def unwrap(self, outer: Source, path: Path) -> Unwrapped[Qcow2Record]:
+    def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Read the image's structure and check that :meth:`wrap` will give all of its metadata back."""
         image = read_image(outer, path)
         disk = Qcow2Disk(outer, image)
@@ -60,7 +64,7 @@ class Qcow2Layer:
             if not is_zero(outer.read(*hole)):
                 raise UnsupportedError("a leaked qcow2 cluster holds data", path=path, offset=hole.offset)
 
-    def wrap(self, inner: Source, record: Qcow2Record) -> Source:
+    def wrap(self, inner: Source, record: Qcow2Record, tables: Sequence[bytes] = ()) -> Source:
         """Return the qcow2 file around ``inner`` as a source that computes its tables on the way."""
         return Qcow2Image(inner, record)
 
@@ -88,6 +92,7 @@ class Qcow2Image(Source):
     """A qcow2 file computed from its disk and record; tables are made when they are read."""
 
     def __init__(self, disk: Source, record: Qcow2Record) -> None:
+        _check_record(record)
         self._disk = disk
         self._record = record
         self._cluster = record.cluster_size
@@ -99,6 +104,8 @@ class Qcow2Image(Source):
             self._layout = Layout(sequential_runs(record, allocated))
         else:
             self._layout = Layout(record.placement)
+        if self._layout.overlap() is not None:
+            raise MismatchError("the qcow2 record uses a cluster twice")
         last = self._layout.runs[-1]
         if (last.host + last.count - 1) * self._cluster >= self.size:
             raise MismatchError(
@@ -216,6 +223,44 @@ class Qcow2Image(Source):
             if record.header_length > len(header):
                 header += bytes([record.compression_type])
         return header.ljust(record.header_length, b"\0") + _extensions(record)
+
+
+def _check_record(record: Qcow2Record) -> None:
+    """Refuse a record with numbers that no qcow2 file has; it may come from a forged manifest."""
+    good = record.version in (2, 3) and MIN_CLUSTER_BITS <= record.cluster_bits <= MAX_CLUSTER_BITS
+    if not (good and _header_is_possible(record) and _runs_are_possible(record)):
+        raise MismatchError("the qcow2 record holds impossible numbers")
+
+
+def _header_is_possible(record: Qcow2Record) -> bool:
+    features = (record.incompatible_features, record.compatible_features, record.autoclear_features)
+    small = [record.compression_type, *(n for item in record.feature_names for n in (item.feature_type, item.bit))]
+    return (
+        0 <= record.l1_size * ENTRY_SIZE <= MAX_L1_BYTES
+        and 0 <= record.refcount_table_clusters << record.cluster_bits <= MAX_REFTABLE_BYTES
+        and Header.SIZE <= record.header_length <= record.cluster_size
+        and all(0 <= value < 1 << 64 for value in features)
+        and all(0 <= value < 1 << 8 for value in small)
+        and all(0 <= item.type < 1 << 32 for item in record.extensions)
+    )
+
+
+def _runs_are_possible(record: Qcow2Record) -> bool:
+    clusters = -(-record.file_size // record.cluster_size)
+    guests = (1 << 62) >> record.cluster_bits
+    if isinstance(record.placement, list):
+        placed = bool(record.placement) and all(
+            0 <= run.host and 0 < run.count <= clusters - run.host and 0 <= run.index <= guests
+            for run in record.placement
+        )
+    else:
+        placed = True
+    allocated = record.allocation if isinstance(record.allocation, list) else []
+    return (
+        placed
+        and all(0 <= host < clusters for host in (record.l1_table, record.refcount_table, *record.refcount_blocks))
+        and all(0 <= run.start and 0 < run.count and run.end <= guests for run in allocated)
+    )
 
 
 def _extensions(record: Qcow2Record) -> bytes:

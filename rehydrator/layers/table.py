@@ -1,15 +1,43 @@
-"""The one table of layers."""
+"""The one table of layers: by the bytes that a file begins with, and by the record that it leaves."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rehydrator.disk.source import Source
 from rehydrator.layers.base import Layer
+from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import Qcow2Record
 
-# container format (file name suffix) -> its layer
-LAYERS: dict[str, Layer[Qcow2Record]] = {"qcow2": Qcow2Layer()}
+LayerRecord: TypeAlias = Qcow2Record
 
 
-def layer_for(record: Qcow2Record) -> Layer[Qcow2Record]:
+@dataclass(frozen=True)
+class Format:
+    """A container format: its name (the tag of its record), how it begins, and its layer."""
+
+    name: str
+    magic: bytes
+    offset: int
+    layer: Layer[Any]
+
+    def matches(self, source: Source) -> bool:
+        """Tell whether ``source`` has the magic bytes."""
+        end = self.offset + len(self.magic)
+        return source.size >= end and bytes(source.read(self.offset, len(self.magic))) == self.magic
+
+
+FORMATS = (Format("qcow2", QCOW2_MAGIC, 0, Qcow2Layer()),)
+
+
+def format_of(source: Source) -> Format | None:
+    """Return the container format of ``source``, None for a raw disk and for what is not known."""
+    return next((item for item in FORMATS if item.matches(source)), None)
+
+
+def layer_for(record: LayerRecord) -> Layer[Any]:
     """Return the layer that a record belongs to."""
-    return LAYERS[record.__struct_config__.tag]  # type: ignore[index]
+    tag = record.__struct_config__.tag
+    return next(item.layer for item in FORMATS if item.name == tag)

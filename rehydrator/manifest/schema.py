@@ -12,10 +12,8 @@ import msgspec
 
 from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time
-from rehydrator.layers.qcow2_record import Qcow2Record
+from rehydrator.layers.table import LayerRecord
 from rehydrator.manifest.version import MANIFEST_VERSION
-
-LayerRecord: TypeAlias = Qcow2Record
 
 CANONICAL = "canonical"
 

@@ -9,9 +9,9 @@ Compression: TypeAlias = Literal["none", "xz", "gzip", "zip"]
 
 _COMPRESSIONS: dict[str, Compression] = {"xz": "xz", "gz": "gzip", "zip": "zip"}
 
-# Containers whose inside is read by this version; the others are handled as the bytes they are.
-DISK_CONTAINERS = frozenset({"raw", "4k.raw", "qcow2"})
-OPAQUE_CONTAINERS = frozenset({"vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive", "iso", "pxe"})
+# Formats that wrap a disk (or are one), and those that hold something else.
+DISK_CONTAINERS = frozenset({"raw", "4k.raw", "qcow2", "vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive"})
+NO_DISK_CONTAINERS = frozenset({"iso", "pxe"})
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Format:
     @property
     def known(self) -> bool:
         """Whether the container is one that CoreOS releases have."""
-        return self.container in DISK_CONTAINERS | OPAQUE_CONTAINERS
+        return self.container in DISK_CONTAINERS | NO_DISK_CONTAINERS
 
 
 def parse_format(name: str) -> Format:
