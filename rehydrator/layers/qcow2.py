@@ -250,7 +250,7 @@ def _runs_are_possible(record: Qcow2Record) -> bool:
     guests = (1 << 62) >> record.cluster_bits
     if isinstance(record.placement, list):
         placed = bool(record.placement) and all(
-            0 <= run.host and 0 < run.count <= clusters - run.host and 0 <= run.index <= guests
+            run.host >= 0 and 0 < run.count <= clusters - run.host and 0 <= run.index <= guests
             for run in record.placement
         )
     else:
@@ -259,7 +259,7 @@ def _runs_are_possible(record: Qcow2Record) -> bool:
     return (
         placed
         and all(0 <= host < clusters for host in (record.l1_table, record.refcount_table, *record.refcount_blocks))
-        and all(0 <= run.start and 0 < run.count and run.end <= guests for run in allocated)
+        and all(run.start >= 0 and run.count > 0 and run.end <= guests for run in allocated)
     )
 
 
