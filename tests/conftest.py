@@ -35,6 +35,8 @@ _PACKAGES = {
     "mount": "mount (Fedora: util-linux)",
     "losetup": "mount (Fedora: util-linux)",
     "xz": "xz-utils (Fedora: xz)",
+    "e2fsck": "e2fsprogs",
+    "xfs_repair": "xfsprogs",
 }
 
 
@@ -82,9 +84,9 @@ def qcow2_bytes(need: Callable[..., None], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def small_release(tmp_path: Path, qcow2_bytes: Callable[[bytes], bytes]) -> ReleaseMaker:
-    """A synthetic release of 4 MiB disks, for damaging: metal, qemu, aws and one opaque artifact."""
-    return make_small_release(tmp_path / "release", qcow2_bytes)
+def small_release(_small_maker: ReleaseMaker, tmp_path: Path) -> ReleaseMaker:
+    """A synthetic release of 4 MiB disks, this test's own: metal, qemu, aws and one opaque artifact."""
+    return _small_maker.copy(tmp_path / "release")
 
 
 def make_small_release(root: Path, qcow2_bytes: Callable[[bytes], bytes]) -> ReleaseMaker:
@@ -100,11 +102,15 @@ def make_small_release(root: Path, qcow2_bytes: Callable[[bytes], bytes]) -> Rel
 
 
 @pytest.fixture(scope="session")
-def _small_store(tmp_path_factory: pytest.TempPathFactory, qcow2_bytes: Callable[[bytes], bytes]) -> Path:
-    root = tmp_path_factory.mktemp("small")
-    maker = make_small_release(root / "release", qcow2_bytes)
-    fine("build", "dehydrate", maker.root, root / "store", "--progress", "none")
-    return root / "store"
+def _small_maker(tmp_path_factory: pytest.TempPathFactory, qcow2_bytes: Callable[[bytes], bytes]) -> ReleaseMaker:
+    return make_small_release(tmp_path_factory.mktemp("small") / "release", qcow2_bytes)
+
+
+@pytest.fixture(scope="session")
+def _small_store(_small_maker: ReleaseMaker) -> Path:
+    store = _small_maker.root.parent / "store"
+    fine("build", "dehydrate", _small_maker.root, store, "--progress", "none")
+    return store
 
 
 @pytest.fixture

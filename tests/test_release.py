@@ -161,7 +161,7 @@ def test_wrong_meta_json(maker: ReleaseMaker, text: str) -> None:
 
 
 def stream_of(maker: ReleaseMaker) -> dict[str, Any]:
-    formats = {
+    formats: dict[str, Any] = {
         key: {"release": RELEASE, "formats": {suffix: {"disk": file(maker, key)}}}
         for key, suffix in (("metal", "raw.xz"), ("qemu", "qcow2.xz"))
     }

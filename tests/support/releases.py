@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import io
 import json
 import lzma
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,14 @@ class ReleaseMaker:
             self.content[name] = shipped
         self.images[key] = image
         return path
+
+    def copy(self, root: Path) -> ReleaseMaker:
+        """Return the same release below another directory."""
+        shutil.copytree(self.root, root)
+        other = copy.deepcopy(self)
+        other.root = root
+        other.directory = root / self.directory.relative_to(self.root)
+        return other
 
     def replace(self, key: str, shipped: bytes, *, metadata: bool) -> None:
         """Put other bytes in an artifact's place; with ``metadata`` the metadata's sha256 and size follow."""

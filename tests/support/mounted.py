@@ -1,0 +1,106 @@
+"""Small disks with real file systems, changed by the kernel's own drivers."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+BOOT_START, BOOT_SIZE = 1 * MIB, 64 * MIB
+ROOT_START, ROOT_SIZE = 65 * MIB, 320 * MIB
+DISK_SIZE = ROOT_START + ROOT_SIZE + 1 * MIB
+_TABLE = f"""label: gpt
+3: start={BOOT_START // 512}, size={BOOT_SIZE // 512}, name=boot
+4: start={ROOT_START // 512}, size={ROOT_SIZE // 512}, name=root
+"""
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """The two mounted file systems of a disk."""
+
+    boot: Path
+    root: Path
+
+
+def make_disk(path: Path, ext4_options: list[str]) -> None:
+    """Make a disk with an ext4 boot and an XFS root partition, each with a few files."""
+    with path.open("wb") as stream:
+        stream.truncate(DISK_SIZE)
+    subprocess.run(["sfdisk", "--quiet", path], input=_TABLE, text=True, check=True)
+    with _loop(path, BOOT_START, BOOT_SIZE) as device:
+        subprocess.run(["mkfs.ext4", "-q", "-L", "boot", *ext4_options, device], check=True)
+    with _loop(path, ROOT_START, ROOT_SIZE) as device:
+        subprocess.run(["mkfs.xfs", "-q", "-L", "root", "-d", "agcount=2", device], check=True)
+    with mounted(path) as trees:
+        for tree in (trees.boot, trees.root):
+            (tree / "etc").mkdir()
+            for number in range(8):
+                (tree / "etc" / f"file{number}").write_text(f"file {number}\n" * (number * 40 + 1))
+            (tree / "big").write_bytes(bytes(range(256)) * 2000)
+
+
+@contextmanager
+def mounted(path: Path) -> Iterator[Mounted]:
+    """Mount both file systems of a disk read-write."""
+    where = path.with_name(path.name + ".mnt")
+    trees = Mounted(where / "boot", where / "root")
+    with _loop(path, BOOT_START, BOOT_SIZE) as boot, _loop(path, ROOT_START, ROOT_SIZE) as root:
+        try:
+            for device, tree, options in ((boot, trees.boot, "rw"), (root, trees.root, "rw,nouuid")):
+                tree.mkdir(parents=True)
+                subprocess.run(["mount", "-o", options, device, tree], check=True)
+            yield trees
+        finally:
+            for tree in (trees.boot, trees.root):
+                subprocess.run(["umount", tree], check=False, capture_output=True)
+            shutil.rmtree(where, ignore_errors=True)
+
+
+@contextmanager
+def _loop(path: Path, start: int, size: int) -> Iterator[str]:
+    found = subprocess.run(
+        ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size), path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    device = found.stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=False)
+
+
+def random_edits(tree: Path, seed: int, count: int = 12) -> None:
+    """Make random changes below ``tree``: create, rename, append, truncate, chmod, unlink, symlink, mkdir, sync."""
+    choice = random.Random(seed)
+    for number in range(count):
+        files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
+        file = choice.choice(files)
+        match choice.randrange(9):
+            case 0:
+                (file.parent / f"new{number}").write_bytes(choice.randbytes(choice.choice([10, 1000, 50_000])))
+            case 1:
+                file.rename(file.with_name(f"renamed{number}"))
+            case 2:
+                with file.open("ab") as stream:
+                    stream.write(b"appended\n" * choice.randrange(1, 300))
+            case 3:
+                with file.open("r+b") as stream:
+                    stream.truncate(choice.randrange(2000))
+            case 4:
+                file.chmod(0o600 | choice.randrange(64))
+            case 5 if len(files) > 4:
+                file.unlink()
+            case 6:
+                (file.parent / f"link{number}").symlink_to(file.name)
+            case 7:
+                (file.parent / f"dir{number}").mkdir()
+            case _:
+                subprocess.run(["sync", "-f", tree], check=True)

@@ -1,0 +1,232 @@
+"""Damaged and forged stores: noticed and named, or still exact."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support import stores
+from tests.support.cli import fails, fine, hidden, run
+from tests.support.releases import sha256
+
+QEMU = "qemu.qcow2.xz.disk"
+CANONICAL = "x86_64/canonical.raw.zst"
+
+
+def check_rehydration(store: Path, out: Path, code: int, words: list[str]) -> None:
+    """Rehydrate everything; expect the failure and that what has a final name is right."""
+    digests = {
+        item["content_name"]: item["content_sha256"]
+        for item in json.loads(run("list", "--json", "--store", store).out or b'{"artifacts": []}')["artifacts"]
+    }
+    fails(code, words, "rehydrate", out, "--all", "--store", store)
+    for path in out.iterdir() if out.exists() else ():
+        assert sha256(path.read_bytes()) == digests[path.name]
+
+
+def check_verify(store: Path, words: list[str]) -> None:
+    """Verify; expect exit 1 and the words in the report or the complaint."""
+    result = run("verify", "--store", store)
+    assert result.code == 1, result.err
+    assert "Traceback" not in result.err
+    said = [line for line in result.text.splitlines() if line.startswith("BAD ")] + result.complaints
+    assert said
+    assert [word for word in words if not any(word in line for line in said)] == []
+
+
+@pytest.mark.parametrize("at", [0, 5, 100, 50_000, 400_000, -1, -5, -9, -12, -20])
+def test_a_flipped_byte_in_the_canonical(small_store: Path, tmp_path: Path, at: int) -> None:
+    stores.flip(small_store / CANONICAL, at)
+    check_verify(small_store, [CANONICAL])
+    if at % 2 == 0:
+        check_rehydration(small_store, tmp_path / "out", 1, [CANONICAL])
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_a_flipped_byte_in_each_blob(small_store: Path, tmp_path: Path, where: str) -> None:
+    for blob in sorted((small_store / "blobs").iterdir()):
+        good = blob.read_bytes()
+        stores.flip(blob, {"first": 0, "middle": len(good) // 2, "last": -1}[where])
+        check_verify(small_store, [blob.name])
+        if where == "middle":
+            fails(1, [blob.name], "rehydrate", tmp_path / blob.name, "--all", "--store", small_store)
+            assert hidden(tmp_path / blob.name) == []
+        blob.write_bytes(good)
+
+
+@pytest.mark.parametrize("at", [0, 2, 30, 200, 300, -2])
+def test_a_flipped_byte_in_a_manifest(small_store: Path, tmp_path: Path, at: int) -> None:
+    path = stores.manifest_path(small_store, QEMU)
+    stores.flip(path, at)
+    check_verify(small_store, [path.name])
+    check_rehydration(small_store, tmp_path / "out", 1, [path.name])
+
+
+@pytest.mark.parametrize("name", ["stream.json", "signatures/some.sig"])
+def test_flipped_bytes_in_files_that_are_passed_on(real_store: Path, tmp_path: Path, name: str) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(real_store, store)
+    path = store / name if name == "stream.json" else next((store / "signatures").iterdir())
+    stores.flip(path, 20)
+    check_verify(store, [path.name])
+    if name == "stream.json":
+        assert fails(1, [path.name], "print-stream-json", "--store", store).out == b""
+
+
+def test_flipped_bytes_in_the_index(small_store: Path, tmp_path: Path) -> None:
+    """The index is not pinned itself: a flip is noticed, or what comes back is right all the same."""
+    index = small_store / "store.json"
+    good = index.read_bytes()
+    digests = {
+        item["content_name"]: item["content_sha256"]
+        for item in json.loads(fine("list", "--json", "--store", small_store).out)["artifacts"]
+    }
+    order = random.Random(2)
+    for number in range(24):
+        index.write_bytes(good)
+        stores.flip(index, order.randrange(len(good)), 1 << order.randrange(8))
+        out = tmp_path / f"out{number}"
+        result = run("rehydrate", out, "--disk", "aws", "--store", small_store, "--progress", "none")
+        assert result.code in {0, 1, 2, 3}
+        assert "internal error" not in result.err
+        assert len(result.complaints) == (result.code != 0)
+        for path in out.iterdir() if out.exists() else ():
+            assert sha256(path.read_bytes()) == digests[path.name]
+
+
+@pytest.mark.parametrize("what", [CANONICAL, f"x86_64/manifests/{QEMU}.json", "blobs"])
+def test_missing_parts(small_store: Path, tmp_path: Path, what: str) -> None:
+    path = small_store / what
+    if what == "blobs":
+        names = [path / ref["sha256"] for ref in stores.manifest(small_store, QEMU)["blobs"]]
+        path = names[0]
+    path.unlink()
+    check_verify(small_store, [path.name])
+    check_rehydration(small_store, tmp_path / "out", 1, [path.name])
+
+
+@pytest.mark.parametrize("length", [0, 10, 1000, -1])
+def test_a_truncated_canonical(small_store: Path, tmp_path: Path, length: int) -> None:
+    path = small_store / CANONICAL
+    path.write_bytes(path.read_bytes()[:length])
+    check_verify(small_store, [CANONICAL])
+    check_rehydration(small_store, tmp_path / "out", 1, [CANONICAL])
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "..", ".", "", "a/b", "-rf", "a\\b", "a\0b", "a\nb"])
+@pytest.mark.parametrize("field", ["content", "shipped"])
+def test_names_that_leave_the_destination(small_store: Path, tmp_path: Path, name: str, field: str) -> None:
+    document = stores.manifest(small_store, QEMU)
+    document[field]["name"] = name
+    stores.rewrite(small_store, f"x86_64/manifests/{QEMU}.json", document)
+    before = {path for path in tmp_path.rglob("*") if "store" not in path.parts}
+    fails(
+        1, ["not a plain name", f"{QEMU}.json"], "rehydrate", tmp_path / "out", "--disk", "qemu", "--store", small_store
+    )
+    assert {path for path in tmp_path.rglob("*") if "store" not in path.parts} == before
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/etc/passwd", "x86_64/../../outside.json", ""])
+def test_names_that_leave_the_store(small_store: Path, tmp_path: Path, name: str) -> None:
+    document = stores.index(small_store)
+    document["architectures"]["x86_64"]["manifests"][0]["name"] = name
+    stores.rewrite(small_store, "store.json", document)
+    fails(1, ["leads out of the store"], "list", "--store", small_store)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "x", "A" * 64, "0" * 63])
+def test_blob_names_that_leave_the_store(small_store: Path, tmp_path: Path, name: str) -> None:
+    document = stores.manifest(small_store, "vmware.ova.disk")
+    document["blobs"][0]["sha256"] = document["body"]["blob"]["sha256"] = name
+    stores.rewrite(small_store, "x86_64/manifests/vmware.ova.disk.json", document)
+    fails(1, ["not a sha256"], "rehydrate", tmp_path / "out", "--disk", "vmware", "--store", small_store)
+
+
+FORGERIES: dict[str, tuple[str, object]] = {
+    "another digest": ("content.sha256", "0" * 64),
+    "another size": ("content.size", 5),
+    "an unknown base": ("body.base", "nothing.raw.disk"),
+    "a circle": ("body.base", QEMU),
+    "an unknown op": ("body.edits", [{"op": "magic"}]),
+    "an unlisted blob": ("blobs", []),
+    "a grow that shrinks": ("body.edits", [{"op": "grow", "size": 512}]),
+    "a negative grow": ("body.edits", [{"op": "grow", "size": -1}]),
+    "runs that do not fit": ("body.edits.1.runs", [[0, 3]]),
+    "runs outside": ("body.edits.1.start", 1 << 50),
+    "a negative start": ("body.edits.1.start", -5_000_000),
+    "a negative run": ("body.edits.1.runs.0", [-5_000_000, 1]),
+    "no layers": ("layers", []),
+    "twice wrapped": ("layers", "twice"),
+    "a file size": ("layers.0.file_size", 70_000),
+    "cluster bits": ("layers.0.cluster_bits", 200),
+    "negative cluster bits": ("layers.0.cluster_bits", -3),
+    "a header length": ("layers.0.header_length", 1 << 33),
+    "a negative table": ("layers.0.l1_table", -4),
+    "an L1 size": ("layers.0.l1_size", 1 << 40),
+    "refcount blocks": ("layers.0.refcount_blocks", [1 << 62]),
+    "a version": ("layers.0.version", 1 << 40),
+    "a feature": ("layers.0.feature_names", [[300, 1, "x"]]),
+    "a feature name": ("layers.0.feature_names", [[3, 1, "x" * 100]]),
+    "a placement": ("layers.0.placement", [["data", 0, 1 << 40, 1 << 40]]),
+    "no placement": ("layers.0.placement", []),
+    "an allocation": ("layers.0.allocation", [[5, -5]]),
+}
+
+
+@pytest.mark.parametrize("case", FORGERIES)
+def test_forged_manifests(small_store: Path, tmp_path: Path, case: str) -> None:
+    """Even with all digests of the store made right, a wrong manifest gives a clear end and no file."""
+    path, value = FORGERIES[case]
+    document = stores.manifest(small_store, QEMU)
+    *way, last = path.split(".")
+    target = document
+    for step in way:
+        target = target[int(step) if isinstance(target, list) else step]  # type: ignore[call-overload]
+    target[int(last) if isinstance(target, list) else last] = document["layers"] * 2 if value == "twice" else value
+    stores.rewrite(small_store, f"x86_64/manifests/{QEMU}.json", document)
+    out = tmp_path / "out"
+    fails(1, [], "rehydrate", out, "--disk", "qemu", "--store", small_store)
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_a_wrong_digest_in_a_tar_has_no_trailer(small_store: Path) -> None:
+    document = stores.manifest(small_store, QEMU)
+    document["content"]["sha256"] = "0" * 64
+    stores.rewrite(small_store, f"x86_64/manifests/{QEMU}.json", document)
+    arguments = ("rehydrate", "-", "--disk", "aws", "--disk", "qemu", "--store", small_store)
+    assert not fails(1, ["another sha256"], *arguments).out.endswith(bytes(1024))
+    assert fine(*arguments, "--skip-validate").out.endswith(bytes(1024))
+
+
+@pytest.mark.parametrize("file", ["store.json", f"x86_64/manifests/{QEMU}.json"])
+@pytest.mark.parametrize(("version", "code"), [("2.0", 3), ("1.9", 0), ("new", 1)])
+def test_other_versions(small_store: Path, tmp_path: Path, file: str, version: str, code: int) -> None:
+    document = json.loads((small_store / file).read_bytes())
+    document |= {"version": version, "invented later": {"deep": [1, 2]}}
+    stores.rewrite(small_store, file, document)
+    arguments = ("rehydrate", tmp_path / "out", "--disk", "qemu", "--store", small_store)
+    if code:
+        fails(code, [file, version], *arguments)
+    else:
+        fine(*arguments)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": "1.0"}', '{"version": "1.0", "architectures": 5}'])
+def test_an_index_that_is_none(small_store: Path, text: str) -> None:
+    (small_store / "store.json").write_text(text)
+    fails(1, ["store.json", "not a valid"], "list", "--store", small_store)
+
+
+def test_no_store(tmp_path: Path) -> None:
+    fails(2, ["no rehydrator store here", "--store"], "list", "--store", tmp_path)
+    fails(2, ["no stream metadata"], "print-stream-json", "--store", _empty(tmp_path / "empty"))
+
+
+def _empty(path: Path) -> Path:
+    path.mkdir()
+    (path / "store.json").write_text('{"version": "1.0", "architectures": {}}')
+    return path
