@@ -38,7 +38,7 @@ class Group:
 
 @dataclass
 class RegionAccount:
-    """What differs in one region."""
+    """What differs in one region. ``known_a`` and ``known_b`` are inodes of paths that were come across."""
 
     region: Region
     bytes: int = 0
@@ -48,6 +48,8 @@ class RegionAccount:
     content: Counter[str] = field(default_factory=Counter)
     touched: dict[str, None] = field(default_factory=dict)
     moved: dict[str, None] = field(default_factory=dict)
+    known_a: dict[str, int] = field(default_factory=dict)
+    known_b: dict[str, int] = field(default_factory=dict)
 
     def add_blocks(self, owner: Owner) -> None:
         """Count the blocks that a differing piece lies in."""

@@ -62,9 +62,9 @@ def file(store: Store, path: Path, arch: str | None, options: Options) -> Report
         words = [f"sha256 match: {actual}"]
     else:
         words = ["sha256 mismatch:", f"  expected {expected}", f"  got      {actual}"]
+    stored = replace(from_store(store, manifest), label="the store")
     with opened(path) as given:
-        stored, given = replace(from_store(store, manifest), label="the store"), replace(given, label="the file")
-        report = explain(stored, given, options, words if actual != expected else ())
+        report = explain(stored, replace(given, label="the file"), options, words if actual != expected else ())
     first = report.first or _only_outside(report, shipped)
     digests = words if actual == expected else [*words, f"  first divergence {first}"]
     return msgspec.structs.replace(report, digests=digests, identical=actual == expected)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from rehydrator.binary import FieldSpan
-from rehydrator.disk.extents import Extent
+from rehydrator.disk.extents import Extent, merge
 from rehydrator.disk.source import Source
-from rehydrator.explain.account import Account, label
+from rehydrator.explain.account import Account, RegionAccount, label
 from rehydrator.explain.causes import Cause, Reason, reason
 from rehydrator.explain.compare import Difference, count, differences, runs
 from rehydrator.explain.owners import DiskOwners, Owner, together
@@ -21,7 +22,7 @@ _WITH_PATH = frozenset({Kind.FILE_DATA, Kind.SYMLINK, Kind.INODE, Kind.DIRECTORY
 _MAX_EVIDENCE = 10_000
 _MAX_HEX = 256
 
-SameContent = Callable[[Owner], bool]
+SameContent = Callable[[RegionAccount, Owner], bool]
 Command = Callable[[Owner, int, int], str]
 
 
@@ -58,15 +59,24 @@ class Piece:
 def pieces(a: DiskOwners, b: DiskOwners, disk_a: Source, disk_b: Source) -> Iterator[Piece]:
     """Yield all differing pieces in disk order."""
     for batch in differences(disk_a, disk_b):
-        extents = [item.extent for item in batch]
         waiting = iter(batch)
         current = next(waiting)
-        for ours, theirs in together(a.owners(extents), b.owners(extents)):
+        for ours, theirs in _both(a, list(b.owners(item.extent for item in batch))):
             while ours.extent.offset >= current.extent.end:
                 current = next(waiting)
             piece = _piece(current, ours, theirs)
             if piece is not None:
                 yield piece
+
+
+def _both(a: DiskOwners, owners: list[Owner]) -> Iterator[tuple[Owner, Owner]]:
+    """Pair B's owners with A's, who are asked for only where they can add something: a path, or an owner at all."""
+    for ask, group in groupby(owners, key=lambda owner: owner.idle or owner.structure in _WITH_PATH):
+        theirs = list(group)
+        if ask:
+            yield from together(a.owners(merge(owner.extent for owner in theirs)), theirs)
+        else:
+            yield from zip(theirs, theirs, strict=True)
 
 
 def _piece(difference: Difference, ours: Owner, theirs: Owner) -> Piece | None:
@@ -100,9 +110,10 @@ class Attribution:
             self.first = owner.cut(Extent(start, 1))
         account = self.account.region(owner.region)
         account.add_blocks(owner)
-        for side in (piece.a, piece.b):
+        for side, known in ((piece.a, account.known_a), (piece.b, account.known_b)):
             if side.path and side.structure in _WITH_PATH and side.region.name == owner.region.name:
                 account.touched[side.path] = None
+                known[side.path] = side.number
         if owner.structure in _CONTENT:
             self._add_content(piece)
         elif fields := owner.fields or _tail(owner, piece.data_b):
@@ -112,10 +123,10 @@ class Attribution:
 
     def _add_content(self, piece: Piece) -> None:
         owner = piece.owner
-        moved = bool(owner.path) and self._same_content(owner)
+        account = self.account.region(owner.region)
+        moved = bool(owner.path) and self._same_content(account, owner)
         cause = Cause.ALLOCATION if moved else Cause.FILE_CONTENT
         number = self._enter(piece, 0, len(piece.xor), "", Reason(cause))
-        account = self.account.region(owner.region)
         if moved:
             account.moved[owner.path] = None
         else:

@@ -96,17 +96,16 @@ class _Builder:
 
     # -- files
 
-    def _tree(self, owners: DiskOwners, name: str) -> Tree | None:
-        region = next((region for region in owners.partitions if region.name == name), None)
-        return None if region is None else tree_of(owners.filesystem(region))
-
-    def _pair(self, name: str) -> Pair:
+    def _pair(self, account: RegionAccount) -> Pair:
+        name = account.region.name
         if name not in self._pairs:
-            self._pairs[name] = Pair(self._tree(self.owners_a, name), self._tree(self.owners_b, name))
+            self._pairs[name] = Pair(
+                _tree(self.owners_a, name, account.known_a), _tree(self.owners_b, name, account.known_b)
+            )
         return self._pairs[name]
 
-    def _same_content(self, owner: Owner) -> bool:
-        return self._pair(owner.region.name).same(owner.path)
+    def _same_content(self, account: RegionAccount, owner: Owner) -> bool:
+        return self._pair(account).same(owner.path)
 
     def _part(self, account: RegionAccount) -> Part:
         files = list(self._files(account))
@@ -126,7 +125,7 @@ class _Builder:
         )
 
     def _files(self, account: RegionAccount) -> Iterator[FileChange]:
-        pair = self._pair(account.region.name)
+        pair = self._pair(account)
         for path in sorted({*account.touched, *account.content}):
             change = self._file(pair, path, account.content[path])
             if change is not None:
@@ -182,6 +181,11 @@ class _Builder:
 
     def _health(self, image: str, owners: DiskOwners, side: Opened) -> list[Note]:
         return list(checks.notes_of(image, owners, side.problems)) if self.options.health else []
+
+
+def _tree(owners: DiskOwners, name: str, known: dict[str, int]) -> Tree | None:
+    region = next((region for region in owners.partitions if region.name == name), None)
+    return None if region is None else tree_of(owners.filesystem(region), known)
 
 
 def _sound_table(owners: DiskOwners) -> PartitionTable | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +28,9 @@ class Entry:
 class Tree(ABC):
     """The files of one file system. Damage shows as files that are not there."""
 
+    def __init__(self, known: Mapping[str, int]) -> None:
+        self._known = known  # inodes of paths that need no search; may grow
+
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return self.index()
@@ -45,7 +49,7 @@ class Tree(ABC):
 
     def entry(self, path: str) -> Entry | None:
         """Return what lies at ``path``, None for nothing."""
-        number = self._numbers.get(path)
+        number = self._known.get(path) or self._numbers.get(path)
         try:
             return None if number is None else self.entry_of(number)
         except RehydratorError:
@@ -76,7 +80,8 @@ def _kind(mode: int) -> str:
 class Ext4Tree(Tree):
     """The files of an ext4 file system."""
 
-    def __init__(self, filesystem: Ext4Filesystem) -> None:
+    def __init__(self, filesystem: Ext4Filesystem, known: Mapping[str, int]) -> None:
+        super().__init__(known)
         self._filesystem = filesystem
 
     def index(self) -> dict[str, int]:
@@ -96,7 +101,8 @@ class Ext4Tree(Tree):
 class XfsTree(Tree):
     """The files of an XFS file system."""
 
-    def __init__(self, filesystem: XfsFilesystem) -> None:
+    def __init__(self, filesystem: XfsFilesystem, known: Mapping[str, int]) -> None:
+        super().__init__(known)
         self._filesystem = filesystem
 
     def index(self) -> dict[str, int]:
@@ -115,13 +121,13 @@ class XfsTree(Tree):
         return b"" if inode is None else self._filesystem.reader.read_file(inode)
 
 
-def tree_of(filesystem: Filesystem | None) -> Tree | None:
+def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | None:
     """Return the files of a file system; None where they can't be told."""
     match filesystem:
         case Ext4Filesystem():
-            return Ext4Tree(filesystem)
+            return Ext4Tree(filesystem, known)
         case XfsFilesystem():
-            return XfsTree(filesystem)
+            return XfsTree(filesystem, known)
     return None
 
 

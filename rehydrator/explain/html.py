@@ -103,7 +103,7 @@ def _account(report: Report) -> Iterator[str]:
 def _part(part: Part) -> Iterator[str]:
     yield '<details class="part" open>'
     amount = f"{plural(part.blocks, 'block')}, {number(part.bytes)} B"
-    where = f"{part.offset:#x} +{human(part.size)}"
+    where = f"{part.offset:#x}, {human(part.size)}"
     yield (
         f'<summary><h2>{_e(part_title(part))}</h2> <span class="quiet mono">{where}</span>'
         f'<span class="amount">{amount}</span></summary>'

@@ -48,9 +48,8 @@ code, pre, .mono { font: 13px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas
 .bar span { min-width: 3px; }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: 0; padding: 0; list-style: none; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .4em; }
-summary { cursor: pointer; border-radius: 6px; list-style-position: outside; }
+summary { cursor: pointer; border-radius: 6px; list-style-position: inside; }
 summary:focus-visible, a:focus-visible, pre:focus-visible { outline: 3px solid var(--link); outline-offset: 3px; }
-.part > summary { margin-left: 1rem; display: list-item; }
 .amount { float: right; color: var(--quiet); font-variant-numeric: tabular-nums; }
 .file { margin: .7rem 0 0; padding-top: .6rem; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 .badge { display: inline-block; min-width: 1.6em; text-align: center; border-radius: 5px; font-weight: 700;
@@ -68,6 +67,7 @@ pre span { display: block; white-space: pre; width: max-content; min-width: 100%
 table { border-collapse: collapse; width: 100%; margin-top: .8rem; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .7rem .4rem 0; border-top: 1px solid var(--line); }
 th { color: var(--quiet); font-weight: 600; font-size: .85rem; border-top: 0; }
+td:first-child { white-space: nowrap; }
 td.num, th.num { text-align: right; padding-right: 0; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td .mono { color: var(--quiet); overflow-wrap: anywhere; }
 ul.plain { margin: .4rem 0 0; padding-left: 1.2rem; } ul.plain li { overflow-wrap: anywhere; }

@@ -44,17 +44,17 @@ def verdict(
         return _same_disk(a, b, container, normalised)
     if not topics and bookkeeping:
         text = f"{b.name} differs from {a.name} only in bookkeeping: {', '.join(bookkeeping)}"
-        extra = [f"{total.derived} derived bytes"] if total.derived else []
+        extra = [f"{total.derived:,} derived bytes"] if total.derived else []
     else:
         text = f"{b.name} differs from {a.name} only in: {', '.join(topics) or 'derived bytes'}"
         amount = sum(direct[cause] for cause in bookkeeping)
-        extra = [f"{amount} bytes of bookkeeping"] if amount else []
-        extra += [f"{total.derived} derived"] if total.derived else []
+        extra = [f"{amount:,} bytes of bookkeeping"] if amount else []
+        extra += [f"{total.derived:,} derived"] if total.derived else []
     if extra:
         text += f" (+ {', '.join(extra)})"
     if total.unexplained:
         text = text.replace(" only in", " in", 1)
-        text += f"; {total.unexplained} bytes are unexplained"
+        text += f"; {total.unexplained:,} bytes are unexplained"
     return text
 
 
