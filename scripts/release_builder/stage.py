@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from . import osmet
@@ -40,11 +41,18 @@ class Request:
     sector_size: int = 512
 
 
+@cache
+def _propagation() -> str:
+    """How unshare(1) is to treat existing mounts: private, or as they are in a chroot whose root is no mount."""
+    private = ["unshare", "--mount", "--propagation", "private", "true"]
+    return "private" if subprocess.run(private, capture_output=True, check=False).returncode == 0 else "unchanged"
+
+
 def run_stage(runner: Runner, request: Request) -> None:
     """Run one stage in a child process (the parent's side)."""
     package_parent = str(Path(__file__).resolve().parent.parent)
     runner.run(
-        "unshare", "--mount", "--propagation", "private", sys.executable, "-m", "release_builder.stage",
+        "unshare", "--mount", "--propagation", _propagation(), sys.executable, "-m", "release_builder.stage",
         json.dumps(asdict(request)), env={"PYTHONPATH": package_parent, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
 
