@@ -7,11 +7,11 @@ other in one blob.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import msgspec
 
-from rehydrator.disk.extents import BLOCK, Extent, ExtentMap, chunks, merge, whole_blocks
-from rehydrator.disk.gpt import PartitionTable
+from rehydrator.disk.extents import BLOCK, Extent, chunks, merge, whole_blocks
 from rehydrator.disk.source import Source
 from rehydrator.edits.base import BlobWriter
 from rehydrator.edits.replay import Replay
@@ -29,7 +29,7 @@ class ByteRun(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Blocks(msgspec.Struct, tag="blocks", tag_field="op", frozen=True):
-    """Literal bytes in one region of the disk; ``start`` is the region's byte offset on the disk."""
+    """Literal bytes that belong to ``owner``; runs count from ``start``, where its partition begins on the disk."""
 
     owner: str
     start: int
@@ -86,14 +86,21 @@ def differing_runs(base: Source, disk: Source, blocks: Iterable[Extent]) -> Iter
         yield current
 
 
-def recognise(disk: Source, runs: Iterable[Extent], table: PartitionTable, blobs: BlobWriter) -> Iterator[Blocks]:
-    """Make one ``blocks`` edit per region of the differing ``runs`` of ``disk``."""
-    regions: dict[str, tuple[int, list[ByteRun], bytearray]] = {}
-    for run in ExtentMap(runs):
-        for region, part in table.split(run):
-            start = region.extent.offset
-            _, found, data = regions.setdefault(f"{region.name}@{start}", (start, [], bytearray()))
-            found.append(ByteRun(part.offset - start, part.length))
-            data += disk.read(*part)
-    for name, (start, found, data) in regions.items():
-        yield Blocks(name.rpartition("@")[0], start, found, blobs.put(bytes(data)))
+@dataclass(frozen=True)
+class OwnedRun:
+    """A run of the disk with the name of its owner; ``start`` is where the owner's region begins on the disk."""
+
+    owner: str
+    start: int
+    extent: Extent
+
+
+def recognise(disk: Source, runs: Iterable[OwnedRun], blobs: BlobWriter) -> Iterator[Blocks]:
+    """Make one ``blocks`` edit per owner of the differing ``runs`` of ``disk``."""
+    owners: dict[tuple[str, int], tuple[list[ByteRun], bytearray]] = {}
+    for run in runs:
+        found, data = owners.setdefault((run.owner, run.start), ([], bytearray()))
+        found.append(ByteRun(run.extent.offset - run.start, run.extent.length))
+        data += disk.read(*run.extent)
+    for (owner, start), (found, data) in owners.items():
+        yield Blocks(owner, start, found, blobs.put(bytes(data)))

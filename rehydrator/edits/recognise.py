@@ -31,7 +31,7 @@ from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.owner import Ext4Filesystem
-from rehydrator.fs.place import Kind, Place
+from rehydrator.fs.place import Filesystem, Kind, Place
 from rehydrator.fs.probe import open_filesystem
 from rehydrator.fs.xfs.geometry import read_superblock
 from rehydrator.fs.xfs.owner import XfsFilesystem
@@ -138,8 +138,26 @@ def _pieces(places: Iterable[Place], size: int) -> Iterator[Extent]:
 def _rest(
     replay: Replay, target: Source, table: PartitionTable, differing: Iterable[Extent], blobs: BlobWriter
 ) -> Iterator[Edit]:
-    """Keep what is still different as literal bytes, also where an edit went wrong."""
+    """Keep what is still different as literal bytes, also where an edit went wrong; each op names an owner."""
     touched = (whole_blocks(extent, target.size) for extent in replay.disk.patched)
     candidates = ExtentMap(sorted([*differing, *touched]))
     runs = blocks.differing_runs(replay.disk, target, candidates)
-    return blocks.recognise(target, runs, table, blobs)
+    return blocks.recognise(target, _owned(target, runs, table), blobs)
+
+
+def _owned(target: Source, runs: Iterable[Extent], table: PartitionTable) -> Iterator[blocks.OwnedRun]:
+    """Cut runs by partition and by the kind of structure that they belong to."""
+    filesystems: dict[str, Filesystem | None] = {}
+    for run in ExtentMap(runs):
+        for region, part in table.split(run):
+            start = region.extent.offset
+            if region.name not in filesystems:
+                window = Window(target, *region.extent) if region.partition else None
+                filesystems[region.name] = open_filesystem(window) if window else None
+            filesystem = filesystems[region.name]
+            if filesystem is None:
+                yield blocks.OwnedRun(region.name, start, part)
+                continue
+            for place in filesystem.places([Extent(part.offset - start, part.length)]):
+                piece = Extent(start + place.extent.offset, place.extent.length)
+                yield blocks.OwnedRun(f"{region.name}, {place.kind}", start, piece)
