@@ -50,7 +50,7 @@ class Ext4Allocation(msgspec.Struct, tag="ext4.allocation", tag_field="op", froz
 
     def apply(self, replay: Replay) -> None:
         """Set the bits, count again and seal the descriptors."""
-        state = Ext4State(replay, self.partition)
+        state = replay.state(Ext4State, self.partition)
         ext4 = state.now
         touched: set[int] = {change.group for change in self.groups}
         for spans, bit, bitmap in (
@@ -172,6 +172,7 @@ def seal_group(state: Ext4State, number: int, fields: Fields) -> None:
                 slot.put(data, checksums.expected_bitmap(ext4.seed, bitmap, bits))
         checksums.GROUP.put(data, checksums.expected_group(ext4.seed, number, bytes(data)))
     state.write(geometry.desc_offset(number), data)
+    state.forget()
 
 
 def _count(name: str, value: int) -> Fields:
@@ -185,7 +186,7 @@ def _free(bitmap: bytes, bits: int) -> int:
 
 def recognise(replay: Replay, partition: str, target: Ext4, groups: Iterable[int]) -> Iterator[Ext4Allocation]:
     """Tell how the bitmaps and descriptors of ``groups`` differ from what they are now."""
-    state = Ext4State(replay, partition)
+    state = replay.state(Ext4State, partition)
     now = state.now
     edit = Ext4Allocation(partition)
     numbers = sorted(set(groups))
@@ -232,7 +233,7 @@ def _explicit(
     """Find descriptor fields that recounting the bitmaps does not give, by trying it on a copy."""
     trial = replay.fork()
     edit.apply(trial)
-    state = Ext4State(trial, partition)
+    state = trial.state(Ext4State, partition)
     for number in numbers:
         seal_group(state, number, {})
     now = state.now

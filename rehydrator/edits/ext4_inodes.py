@@ -51,7 +51,7 @@ class Ext4Inodes(msgspec.Struct, tag="ext4.inodes", tag_field="op", frozen=True)
 
     def apply(self, replay: Replay) -> None:
         """Set the fields of each inode."""
-        state = Ext4State(replay, self.partition)
+        state = replay.state(Ext4State, self.partition)
         moves: list[Move] = []
         for change in self.inodes:
             inode = state.now.inode(change.inode)
@@ -141,7 +141,7 @@ def recognise(
 
     ``sized`` are inodes whose size follows from content that another edit brings.
     """
-    now = Ext4State(replay, partition).now
+    now = replay.state(Ext4State, partition).now
     changes: list[InodeChange] = []
     for after, path in inodes:
         before = now.inode(after.number)

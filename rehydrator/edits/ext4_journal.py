@@ -118,7 +118,7 @@ class _Log:
     """The journal of a partition during a replay; block numbers count journal blocks."""
 
     def __init__(self, replay: Replay, partition: str) -> None:
-        self._state = Ext4State(replay, partition)
+        self._state = replay.state(Ext4State, partition)
         self.times = replay.times
         self.final = self._state.now
         self.before = self._state.before

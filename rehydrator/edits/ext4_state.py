@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rehydrator.disk.source import Source
 from rehydrator.edits.replay import Replay
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4 import checksums
@@ -22,15 +21,18 @@ class Ext4State:
         self._replay = replay
         self._partition = partition
         self.before = Ext4(replay.before(partition))
+        self._now: Ext4 | None = None
 
     @property
     def now(self) -> Ext4:
-        """The file system as it is now, read afresh."""
-        return Ext4(self._source)
+        """The file system as it is now; its superblock and descriptors are read again after they were written."""
+        if self._now is None:
+            self._now = Ext4(self._replay.now(self._partition))
+        return self._now
 
-    @property
-    def _source(self) -> Source:
-        return self._replay.now(self._partition)
+    def forget(self) -> None:
+        """Have superblock and descriptors read again: another hand may have written them."""
+        self._now = None
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
         """Write bytes; ``offset`` from the start of the file system."""
@@ -42,6 +44,7 @@ class Ext4State:
         if self.before.geometry.metadata_csum:
             checksums.SUPERBLOCK.put(data, checksums.expected_superblock(raw))
         self.write(SUPER_OFFSET, data)
+        self.forget()
 
     def put_inode(self, number: int, raw: bytes) -> None:
         """Write an inode with its checksum; blocks that its generation seals are sealed again."""

@@ -25,7 +25,7 @@ class Ext4Superblock(msgspec.Struct, tag="ext4.superblock", tag_field="op", froz
 
     def apply(self, replay: Replay) -> None:
         """Set the fields."""
-        state = Ext4State(replay, self.partition)
+        state = replay.state(Ext4State, self.partition)
         state.put_superblock(with_fields(state.now.superblock, self.set, replay.times).pack())
 
     def describe(self) -> str:
@@ -56,6 +56,6 @@ def changed_fields(before: SuperBlock, after: SuperBlock, times: TimeTable) -> F
 
 def recognise(replay: Replay, partition: str, target: Ext4) -> Iterator[Ext4Superblock]:
     """Tell how the superblock of ``target`` differs from what it is now."""
-    fields = changed_fields(Ext4State(replay, partition).now.superblock, target.superblock, replay.times)
+    fields = changed_fields(replay.state(Ext4State, partition).now.superblock, target.superblock, replay.times)
     if fields:
         yield Ext4Superblock(partition, fields)

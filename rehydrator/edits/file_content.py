@@ -23,7 +23,7 @@ class FileContent(msgspec.Struct, tag="file", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Write the text and the size that follows from it."""
-        Ext4State(replay, self.partition).put_content(self.inode, self.text.encode())
+        replay.state(Ext4State, self.partition).put_content(self.inode, self.text.encode())
 
     def describe(self) -> str:
         """Name the file."""
@@ -36,7 +36,7 @@ class FileContent(msgspec.Struct, tag="file", tag_field="op", frozen=True):
 
 def recognise(replay: Replay, partition: str, target: Ext4, files: Sequence[tuple[int, str]]) -> Iterator[FileContent]:
     """Tell small text files (inode and path) whose content differs from what it is now."""
-    now = Ext4State(replay, partition).now
+    now = replay.state(Ext4State, partition).now
     for number, path in files:
         after = target.inode(number)
         if after.size > MAX_TEXT or now.inode(number).size > MAX_TEXT or not target.has_blocks(after):

@@ -39,7 +39,7 @@ class Platform(msgspec.Struct, tag="platform", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Write the texts into the files as they lie now."""
-        state = Ext4State(replay, self.partition)
+        state = replay.state(Ext4State, self.partition)
         texts = platform_texts(state.before, self.id)
         if not texts:
             raise StoreDamagedError("the base does not tell the texts of this platform", actual=self.id)
@@ -114,6 +114,6 @@ def recognise(replay: Replay, partition: str, target: Ext4) -> Iterator[Platform
     platform = bls.platform_of(options) if options is not None else None
     if platform is None:
         return
-    texts = platform_texts(Ext4State(replay, partition).before, platform)
+    texts = platform_texts(replay.state(Ext4State, partition).before, platform)
     if texts and all(_read(target, text.path) == text.content.decode() for text in texts):
         yield Platform(partition, platform)

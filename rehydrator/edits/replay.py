@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 from rehydrator.disk.gpt import Region, read_table
 from rehydrator.disk.overlay import Overlay
@@ -13,6 +13,7 @@ from rehydrator.disk.source import Source, Window
 from rehydrator.edits.times import Time, TimeTable
 from rehydrator.errors import StoreDamagedError
 
+S = TypeVar("S")
 BlobReader: TypeAlias = Callable[[str], bytes]
 
 
@@ -34,6 +35,7 @@ class Replay:
         self.times = TimeTable(times)
         self._blobs = blobs
         self.partition = cache(self._partition)
+        self._states: dict[object, object] = {}
 
     def fork(self) -> Replay:
         """Return a replay in the same state, for trying an edit out."""
@@ -41,6 +43,13 @@ class Replay:
         for offset, data in self.disk.patches():
             other.disk.write(offset, data)
         return other
+
+    def state(self, kind: Callable[[Replay, str], S], partition: str) -> S:
+        """Return the one state of a kind (such as an opened file system) for a partition, made when first asked for."""
+        key = (kind, partition)
+        if key not in self._states:
+            self._states[key] = kind(self, partition)
+        return cast(S, self._states[key])
 
     def blob(self, name: str) -> bytes:
         """Return the content of a blob of the manifest."""

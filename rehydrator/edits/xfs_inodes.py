@@ -41,7 +41,7 @@ class XfsInodes(msgspec.Struct, tag="xfs.inodes", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Set the fields of each inode."""
-        layout = geometry(read_superblock(replay.now(self.partition)))
+        layout = replay.state(xfs_layout, self.partition)
         for change in self.inodes:
             raw = inode_bytes(replay, self.partition, layout, change.inode)
             core = dinode(raw)
@@ -93,6 +93,11 @@ def dinode(raw: bytes) -> Dinode:
     return XfsDinodeNrext64.parse(raw) if core.di_flags2 & Diflag2.NREXT64 else core
 
 
+def xfs_layout(replay: Replay, partition: str) -> Geometry:
+    """Return the geometry of a partition, which no edit changes."""
+    return geometry(read_superblock(replay.before(partition)))
+
+
 def inode_bytes(replay: Replay, partition: str, layout: Geometry, number: int) -> bytes:
     """Return an inode as it is now."""
     source = replay.now(partition)
@@ -120,7 +125,7 @@ def encode_time(time: Time, core: Dinode) -> int:
 
 def recognise_inodes(replay: Replay, partition: str, inodes: Iterable[tuple[int, str, bytes]]) -> Iterator[XfsInodes]:
     """Tell how inodes (number, path, bytes as they should be) differ in their core from what they are now."""
-    layout = geometry(read_superblock(replay.now(partition)))
+    layout = replay.state(xfs_layout, partition)
     changes: list[XfsInodeChange] = []
     for number, path, raw in inodes:
         before, after = dinode(inode_bytes(replay, partition, layout, number)), dinode(raw)

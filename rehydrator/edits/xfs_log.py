@@ -13,7 +13,7 @@ import msgspec
 
 from rehydrator.edits.fields import Fields, changed, updated
 from rehydrator.edits.replay import Replay
-from rehydrator.edits.xfs_inodes import TIMES, dinode, inode_bytes
+from rehydrator.edits.xfs_inodes import TIMES, dinode, inode_bytes, xfs_layout
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.xfs.c_xfs import Diflag2, XfsDinode
 from rehydrator.fs.xfs.c_xfs_log import (
@@ -27,7 +27,7 @@ from rehydrator.fs.xfs.c_xfs_log import (
     XlogRecHeader,
 )
 from rehydrator.fs.xfs.checksums import header_blocks
-from rehydrator.fs.xfs.geometry import Geometry, geometry, read_superblock
+from rehydrator.fs.xfs.geometry import Geometry
 from rehydrator.fs.xfs.log import LogRecord, StaleRun, XfsLog, pack, parse_operations, stamp, unpack
 from rehydrator.fs.xfs.reader import Reader
 
@@ -73,7 +73,7 @@ class XfsLogRecords(msgspec.Struct, tag="xfs.log", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Write each record."""
-        log = _LogBlocks(replay, self.partition)
+        log = replay.state(_LogBlocks, self.partition)
         for change in self.records:
             log.write(change.block, log.told(change))
 
@@ -104,7 +104,7 @@ class XfsStamp(msgspec.Struct, tag="xfs.stamp", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Write the headers."""
-        log = _LogBlocks(replay, self.partition)
+        log = replay.state(_LogBlocks, self.partition)
         for run in self.runs:
             if not 0 <= run.start <= run.start + run.count <= log.blocks:
                 raise StoreDamagedError("a stamp leaves the log", actual=run.start)
@@ -129,7 +129,7 @@ class _LogBlocks:
     def __init__(self, replay: Replay, partition: str) -> None:
         self._replay = replay
         self._partition = partition
-        self.layout: Geometry = geometry(read_superblock(replay.before(partition)))
+        self.layout: Geometry = replay.state(xfs_layout, partition)
         self.blocks = self.layout.log.length // BBSIZE
 
     def write(self, block: int, data: bytes) -> None:
@@ -226,7 +226,7 @@ def _inode_format(payload: bytes, start: int, length: int) -> XfsInodeLogFormat 
 
 def recognise(replay: Replay, partition: str, target: Reader) -> Iterator[XfsStamp | XfsLogRecords]:
     """Tell how the log differs: stamped runs first, then records that the base has at the same place."""
-    blocks = _LogBlocks(replay, partition)
+    blocks = replay.state(_LogBlocks, partition)
     wanted = XfsLog(target, blocks.layout)
     stamps = [
         StampRun(run.start, run.count, run.cycle, run.tail_cycle, run.tail_block)
