@@ -18,7 +18,7 @@ from rehydrator.fs.place import Health, Kind, Place
 from tests.test_ext4_images import image, opened
 from tests.test_ext4_places import check_cover, whole
 
-ROUNDS = 400
+ROUNDS = 250
 NAMED = {
     Kind.SUPERBLOCK: "superblock",
     Kind.BACKUP_SUPERBLOCK: "backup superblock",
@@ -63,7 +63,7 @@ def test_a_flipped_bit_is_named(name: str, kind: Kind) -> None:
         place
         for place in whole(filesystem)
         if place.kind == kind
-        and "(stale)" not in place.name
+        and not (kind == Kind.JOURNAL_COPY and "(stale)" in place.name)
         and "resize" not in place.name
         and not (kind == Kind.INODE and (states[place.number] != 1 or place.number < 11))
     ]
@@ -71,7 +71,7 @@ def test_a_flipped_bit_is_named(name: str, kind: Kind) -> None:
         wanted = [place for place in wanted if not filesystem.fs.groups[place.number].flags & 3]
     assert wanted
     place = random.Random(kind.value).choice(wanted)
-    for at in (min(40, place.extent.length - 1), place.extent.length // 5):
+    for at in (min(52, place.extent.length - 1), place.extent.length // 5):
         data = content(name)
         flip(data, place.extent.offset + at, 2)
         _, health = examine(data)
@@ -179,18 +179,17 @@ def test_random_damage_never_raises(seed: int, block_wise: bool) -> None:
     assert refused < ROUNDS // 2
 
 
-def test_every_bit_of_the_superblock() -> None:
+def test_every_byte_of_the_superblock() -> None:
     original = content("tiny")
     for offset in range(SUPER_OFFSET, SUPER_OFFSET + 0x100):
-        for bit in (0, 3, 7):
-            data = bytearray(original)
-            flip(data, offset, bit)
-            try:
-                opened_again = Ext4Filesystem(BytesSource(bytes(data)))
-            except RehydratorError:
-                continue
-            check_cover(opened_again.places([Extent(0, len(original))]), [Extent(0, len(original))])
-            assert any(item.name == "superblock" for item in opened_again.health()), (offset, bit)
+        data = bytearray(original)
+        flip(data, offset, offset * 5 % 8)
+        try:
+            opened_again = Ext4Filesystem(BytesSource(bytes(data)))
+        except RehydratorError:
+            continue
+        check_cover(opened_again.places([Extent(0, len(original))]), [Extent(0, len(original))])
+        assert any(item.name == "superblock" for item in opened_again.health()), offset
 
 
 def patched(name: str, field: str, value: int) -> bytes:

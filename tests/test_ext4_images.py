@@ -52,7 +52,7 @@ RECIPES = {
     "meta_bg": Recipe(("-b", "1024", "-O", "meta_bg,^resize_inode,metadata_csum"), size=260),
     "kernel-1k": Recipe(("-b", "1024", "-O", "metadata_csum_seed,orphan_file"), size=64, kernel=True),
     "kernel-2k": Recipe(("-b", "2048", "-O", "metadata_csum"), size=64, kernel=True),
-    "kernel-4k": Recipe(("-b", "4096", "-O", "metadata_csum_seed"), size=96, kernel=True),
+    "kernel-4k": Recipe(("-b", "4096", "-g", "8192", "-O", "metadata_csum_seed"), size=96, kernel=True),
     "kernel-ext3": Recipe(("-b", "1024", "-O", "^extents,^metadata_csum,^64bit"), size=64, kernel=True),
     "kernel-64bit": Recipe(("-b", "1024", "-O", "^metadata_csum,64bit"), size=64, kernel=True),
     "tiny": Recipe(("-b", "1024", "-N", "64", "-J", "size=1", "-O", "metadata_csum,orphan_file"), size=3),
@@ -118,7 +118,7 @@ def tree() -> Path:
     (root / "dir" / "nested" / "deep.txt").write_text("deep\n" * 500)
     os.link(root / "small.txt", root / "dir" / "hard-link")
     (root / "fast").symlink_to("dir/nested/deep.txt")
-    (root / "slow").symlink_to("dir/" * 20 + "nested/../../" + "dir/nested/" + "deep.txt")
+    (root / "slow").symlink_to("./" * 40 + "dir/nested/deep.txt")
     (root / "loop").symlink_to("loop")
     (root / "absolute").symlink_to("/dir/nested")
     os.mkfifo(root / "fifo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 
@@ -209,7 +210,7 @@ def test_content_is_that_of_the_tree(name: str) -> None:
         ino = fs.lookup(relative, follow=False)
         assert ino is not None, relative
         if path.is_symlink():
-            assert fs.read_file(ino) == str(path.readlink()).encode()
+            assert fs.read_file(ino) == os.readlink(path).encode()  # noqa: PTH115 - pathlib drops the dots
         elif path.is_file():
             assert fs.read_file(ino) == path.read_bytes(), relative
     assert fs.lookup("/fast") == fs.lookup("/slow") == fs.lookup("/absolute/deep.txt")

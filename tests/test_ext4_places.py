@@ -16,7 +16,7 @@ from rehydrator.fs.ext4.c_ext4 import GroupDesc64, Inode, LargeInode, SuperBlock
 from rehydrator.fs.ext4.jbd2 import Age
 from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.place import Kind, Place
-from tests.test_ext4_images import FROM_KERNEL, FROM_TREE, MIB, image, opened, pending, tool, tree
+from tests.test_ext4_images import FROM_KERNEL, FROM_TREE, MIB, image, opened, pending, tool
 
 ALL = (*FROM_TREE, *FROM_KERNEL, "tiny")
 
@@ -66,26 +66,25 @@ def test_places_of_ranges_are_cut_from_the_whole(name: str) -> None:
 @pytest.mark.parametrize("name", ["1k", "2k", "4k", "ext3", "kernel-1k", "kernel-4k"])
 def test_file_data_has_path_and_offset(name: str) -> None:
     filesystem = opened(name)
-    seen = 0
+    contents: dict[str, bytes] = {}
     for place in whole(filesystem):
         if place.kind == Kind.FILE_DATA and place.path:
-            ino = filesystem.fs.lookup(place.path, follow=False)
-            assert ino == place.number
-            content = filesystem.fs.read_file(ino)
+            if place.path not in contents:
+                assert filesystem.fs.lookup(place.path, follow=False) == place.number
+                contents[place.path] = filesystem.fs.read_file(place.number)
             data = filesystem.fs.read(place.extent.offset, place.extent.length)
-            assert data == content[place.file_offset : place.file_offset + place.extent.length]
-            seen += 1
-    assert seen > 3
+            assert data == contents[place.path][place.file_offset : place.file_offset + place.extent.length]
+    assert len(contents) > 2
 
 
 def test_slack_begins_where_the_file_ends() -> None:
     filesystem = opened("1k")
-    places = [place for place in whole(filesystem) if place.path == "/small.txt"]
+    places = [place for place in whole(filesystem) if place.path == "/tiny"]
     assert [(place.kind, place.file_offset, place.extent.length) for place in places] == [
         (Kind.INODE, 0, 256),
-        (Kind.FILE_DATA, 0, 6),
-        (Kind.SLACK, 6, 1018),
-    ] or places[1].path != "/small.txt"
+        (Kind.FILE_DATA, 0, 1),
+        (Kind.SLACK, 1, 1023),
+    ]
 
 
 @pytest.mark.parametrize("name", ["1k", "4k", "narrow", "kernel-1k"])
@@ -214,4 +213,3 @@ def test_mapping_is_fast(tmp_path: Path) -> None:
     ranges = [Extent(offset, 4096) for offset in range(0, filesystem.size, filesystem.size // 300 // 512 * 512)]
     check_cover(filesystem.places(ranges[:-1]), ranges[:-1])
     assert time.process_time() - start < 0.5
-    assert tree()

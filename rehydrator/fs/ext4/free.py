@@ -10,10 +10,14 @@ from rehydrator.fs.ext4.ext4 import Ext4
 
 @dataclass(frozen=True, slots=True)
 class BitmapRun:
-    """Blocks ``[start, end)`` of one group that are all free or all allocated."""
+    """Blocks ``[start, end)`` of one group that are all free or all allocated.
+
+    ``whole_start`` is where the run of free blocks begins in the group, at or before ``start``.
+    """
 
     start: int
     end: int
+    whole_start: int
     group: int
     free: bool
 
@@ -23,7 +27,7 @@ def free_runs(fs: Ext4, start: int, end: int) -> Iterator[BitmapRun]:
     geometry = fs.geometry
     while start < end:
         if start < geometry.first_data_block:
-            yield BitmapRun(start, geometry.first_data_block, 0, free=False)
+            yield BitmapRun(start, geometry.first_data_block, start, 0, free=False)
             start = geometry.first_data_block
             continue
         group = (start - geometry.first_data_block) // geometry.blocks_per_group
@@ -31,7 +35,7 @@ def free_runs(fs: Ext4, start: int, end: int) -> Iterator[BitmapRun]:
         stop = min(end, base + geometry.blocks_per_group)
         bitmap = fs.block_bitmap(fs.groups[group])
         if bitmap is None:
-            yield BitmapRun(start, stop, group, free=True)
+            yield BitmapRun(start, stop, base, group, free=True)
         else:
             yield from _runs(bit_text(bitmap, geometry.blocks_per_group), start - base, stop - base, base, group)
         start = stop
@@ -47,5 +51,6 @@ def _runs(bits: str, at: int, stop: int, base: int, group: int) -> Iterator[Bitm
         free = bits[at] == "0"
         following = bits.find("1" if free else "0", at, stop)
         end = stop if following < 0 else following
-        yield BitmapRun(base + at, base + end, group, free)
+        begin = bits.rfind("1", 0, at) + 1 if free else at
+        yield BitmapRun(base + at, base + end, base + begin, group, free)
         at = end

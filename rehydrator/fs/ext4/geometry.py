@@ -239,7 +239,7 @@ def read_geometry(superblock: SuperBlock, source_size: int) -> Geometry:
 
 
 def _refuse(superblock: SuperBlock) -> None:
-    incompat = Incompat(superblock.s_feature_incompat) & ~SUPPORTED_INCOMPAT
+    incompat = superblock.s_feature_incompat & ~int(SUPPORTED_INCOMPAT)  # as a number: ~ of a flag loses unknown bits
     if incompat:
         raise UnsupportedError("ext4 feature is not supported", offset=SUPER_OFFSET, actual=_names(incompat))
     if RoCompat.BIGALLOC in RoCompat(superblock.s_feature_ro_compat):
@@ -248,9 +248,9 @@ def _refuse(superblock: SuperBlock) -> None:
         raise UnsupportedError("ext4 feature is not supported", offset=SUPER_OFFSET, actual="sparse_super2")
 
 
-def _names(flags: Incompat) -> str:
-    known = [flag.name.lower() for flag in Incompat if flag in flags and flag.name]
-    rest = int(flags) & ~sum(Incompat)
+def _names(flags: int) -> str:
+    known = [flag.name.lower() for flag in Incompat if flag & flags and flag.name]
+    rest = flags & ~sum(int(flag) for flag in Incompat)
     return ", ".join([*known, hex(rest)] if rest else known)
 
 

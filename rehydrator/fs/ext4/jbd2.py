@@ -273,11 +273,12 @@ class _Draft:
     copies: list[Copy] = field(default_factory=list)
     revokes: list[Revoke] = field(default_factory=list)
     commit: Commit | None = None
-    broken: bool = False
+    headless: bool = False  # its first blocks were overwritten
+    broken: bool = False  # later ones were
 
     def done(self) -> Transaction:
         missing = sum(len(item.tags) for item in self.descriptors) - len(self.copies)
-        complete = not self.broken and not missing and self.commit is not None
+        complete = not self.headless and not self.broken and not missing and self.commit is not None
         return Transaction(
             self.sequence, tuple(self.descriptors), tuple(self.copies), tuple(self.revokes), self.commit, complete
         )
@@ -402,7 +403,7 @@ class Journal:
         if kind not in (BlockType.DESCRIPTOR, BlockType.COMMIT, BlockType.REVOKE):
             return []
         if not drafts or drafts[-1].sequence != sequence or drafts[-1].commit is not None:
-            drafts.append(_Draft(sequence))
+            drafts.append(_Draft(sequence, headless=not self._begins(number, kind, sequence)))
         draft = drafts[-1]
         item: Descriptor | Revoke | Commit
         wanted: list[tuple[Descriptor, Tag]] = []
@@ -420,6 +421,18 @@ class Journal:
             role = Role.COMMIT
         self._blocks[number] = LogBlock(number, role, sequence, item)
         return wanted
+
+    def _begins(self, number: int, kind: int, sequence: int) -> bool:
+        """Tell whether a transaction begins here, and not the rest of one whose start was overwritten.
+
+        Such a rest follows what overwrote it, which is newer, or a copy that nothing lists any more.
+        """
+        if number == self.first:
+            return kind != BlockType.COMMIT
+        before = self._blocks.get(number - 1)
+        if before is None:
+            return kind != BlockType.COMMIT and is_zero(self.read_block(number - 1))
+        return before.sequence < sequence
 
     def _aged(self, found: list[Transaction]) -> tuple[Transaction, ...]:
         """Give each transaction its age and sort them by sequence."""

@@ -108,7 +108,7 @@ class Ext4Filesystem(Filesystem):
                 begin, finish = max(run.start * size, at), min(run.end * size, stop)
                 kind = Kind.FREE if run.free else Kind.UNKNOWN
                 name = "free space" if run.free else "allocated block without owner"
-                yield Place(_extent(begin, finish), run.start * size, kind, name, number=run.group)
+                yield Place(_extent(begin, finish), run.whole_start * size, kind, name, number=run.group)
         if end > last:
             yield Place(_extent(max(at, last), end), last, Kind.SLACK, "slack behind the file system")
 
