@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from rehydrator.disk.extents import BLOCK, Extent
 from rehydrator.disk.gpt import PartitionTable, Region, read_table
-from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import BytesSource, Padded, Source
-from rehydrator.edits.blocks import Blocks, ByteRun, differing_blocks, differing_runs, recognise
+from rehydrator.edits.blocks import Blocks, ByteRun, OwnedRun, differing_blocks, differing_runs, recognise
 from rehydrator.edits.grow import Grow
+from rehydrator.edits.replay import Replay
 from rehydrator.errors import StoreDamagedError
 from tests.support.disks import random_sparse
 
@@ -47,7 +47,8 @@ class Memory:
 def recognised(base: Source, disk: Source, table: PartitionTable = TABLE) -> tuple[list[Blocks], Memory]:
     blobs = Memory()
     runs = differing_runs(base, disk, differing_blocks(base, disk))
-    return list(recognise(disk, runs, table, blobs)), blobs
+    owned = (OwnedRun(region.name, region.extent.offset, part) for run in runs for region, part in table.split(run))
+    return list(recognise(disk, owned, blobs)), blobs
 
 
 changes = st.lists(
@@ -62,10 +63,10 @@ def test_recognise_and_apply_is_identity(patches: list[tuple[int, bytes]], more:
         disk[offset : offset + len(data)] = data[: len(disk) - offset]
     base = Grow(len(disk)).grown(BytesSource(BASE))
     edits, blobs = recognised(base, BytesSource(bytes(disk)))
-    replayed = Overlay(base)
+    replay = Replay(base, blobs=blobs.blob)
     for edit in edits:
-        edit.apply(replayed, blobs)
-    assert bytes(replayed.read(0, replayed.size)) == bytes(disk)
+        edit.apply(replay)
+    assert bytes(replay.disk.read(0, replay.disk.size)) == bytes(disk)
     for edit in edits:
         assert all(before.offset + before.length < after.offset for before, after in pairwise(edit.runs))
         assert all(run.offset >= 0 and run.length > 0 for run in edit.runs)
@@ -117,15 +118,7 @@ def test_describe() -> None:
 def test_a_blob_of_another_length_is_damage() -> None:
     edit = Blocks("gpt", 0, [ByteRun(0, 4)], "name")
     with pytest.raises(StoreDamagedError, match="does not fill its runs"):
-        edit.apply(Overlay(BytesSource(bytes(10))), _Fixed(b"12345"))
-
-
-class _Fixed:
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def blob(self, _name: str) -> bytes:
-        return self._content
+        edit.apply(Replay(BytesSource(bytes(10)), blobs=lambda _name: b"12345"))
 
 
 @pytest.mark.parametrize("size", [SIZE, SIZE + 1, SIZE + 10 * BLOCK])

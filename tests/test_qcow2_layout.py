@@ -29,7 +29,7 @@ def record(refcount_blocks: list[int], l1_table: int = 3) -> Qcow2Record:
         refcount_table_clusters=1,
         l1_table=l1_table,
         refcount_table=1,
-        refcount_blocks=refcount_blocks,
+        refcount_blocks=tuple(refcount_blocks),
     )
 
 

@@ -36,7 +36,7 @@ def _format(value: object, indent: int) -> str:
             f"{pad}{msgspec.json.encode(key).decode()}: {_format(item, indent + 1)}" for key, item in value.items()
         ]
         return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return (
             "[\n" + ",\n".join(_lines([_format(item, indent + 1) for item in value], pad)) + "\n" + " " * indent + "]"
         )
@@ -47,7 +47,7 @@ def _compact(value: object) -> str:
     """One line: objects with spaces for the eye, lists of numbers tight."""
     if isinstance(value, dict) and value:
         return "{ " + ", ".join(f"{_compact(key)}: {_compact(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ",".join(_compact(item) for item in value) + "]"
     return msgspec.json.encode(value).decode()
 
