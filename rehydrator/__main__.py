@@ -11,13 +11,18 @@ from typing import NoReturn
 
 import click
 
-from rehydrator.cli import cli
 from rehydrator.errors import ExitCode, OutputClosedError, RehydratorError
+
+_INTERRUPTED = "interrupted; nothing was left under a final name"
+
+
+class _Terminated(BaseException):
+    """A signal asked the program to end; like KeyboardInterrupt, nothing but the edge handles it."""
 
 
 def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
     """Leave through the usual clean-up, as an interrupt from the keyboard does."""
-    raise SystemExit(128 + signum)
+    raise _Terminated(128 + signum)
 
 
 def _complain(text: str) -> None:
@@ -30,11 +35,19 @@ def _complain(text: str) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; never raises an Exception and never prints a traceback."""
     try:
+        from rehydrator.cli import cli  # noqa: PLC0415 - most of the start, interruptible too
+
         result = cli.main(args=arguments, prog_name="rehydrator", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: closed before the program began
+            sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted; nothing was left under a final name")
+        _complain(_INTERRUPTED)
         return ExitCode.INTERRUPTED
+    except _Terminated as signalled:
+        _complain(_INTERRUPTED)
+        return int(signalled.args[0])
+    except SystemExit:  # click's way to say that nobody reads standard output
+        return ExitCode.USAGE_OR_IO
     except Exception as error:
         return _report(error)
     return result if isinstance(result, int) else ExitCode.OK  # click returns the code of an Exit that was raised
@@ -67,7 +80,9 @@ def _stdout_is_gone() -> int:
 
 def main() -> NoReturn:
     """Entry point of the console scripts."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminate)
     sys.exit(run())
 
 

@@ -6,14 +6,15 @@ it from the new store; publish the store by one rename. Nothing is published tha
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rehydrator import rungs
-from rehydrator.errors import InputError, MismatchError, UnsupportedError
+from rehydrator.errors import InputError, MismatchError, OutputError, UnsupportedError
 from rehydrator.intake.intake import Content, take_in
 from rehydrator.manifest.schema import Manifest, Rung
 from rehydrator.progress import Progress
@@ -22,6 +23,7 @@ from rehydrator.release.artifact import Artifact, Inputs, Release
 from rehydrator.store.layout import safe_file_name
 from rehydrator.store.reader import Store
 from rehydrator.store.writer import Staging
+from rehydrator.workers import worker_pool
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def dehydrate(inputs: Inputs, target: Path, settings: Settings, progress: Progre
     report = Report(notes=[f"{name}: not an artifact for download, left out" for name in inputs.ignored])
     for release in inputs.releases:
         _check_kinds(release, settings, report)
-    with Staging(target) as staging:
+    with Staging(target) as staging, _write_errors_name(target):
         for release in inputs.releases:
             _ReleaseRun(release, staging, settings, progress, report).run()
         signatures = [item.signature for release in inputs.releases for item in release.artifacts if item.signature]
@@ -58,6 +60,21 @@ def dehydrate(inputs: Inputs, target: Path, settings: Settings, progress: Progre
         report.manifests = staging.manifests()
         staging.publish()
     return report
+
+
+@contextmanager
+def _write_errors_name(target: Path) -> Iterator[None]:
+    """Make a full disk an error that says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}:
+            raise
+        raise OutputError(
+            f"cannot be written: {error.strerror}",
+            path=target,
+            hint="Free some space or put the store elsewhere; nothing was left",
+        ) from error
 
 
 def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
@@ -78,19 +95,6 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
         if item.identity.key in seen:
             raise InputError("two artifacts have the same platform, format and role", actual=item.identity.key)
         seen.add(item.identity.key)
-
-
-@contextmanager
-def _pool(jobs: int, progress: Progress) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose threads stop soon after an error or an interrupt."""
-    pool = ThreadPoolExecutor(jobs, "dehydrate")
-    try:
-        yield pool
-    except BaseException:
-        progress.cancel()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _ReleaseRun:
@@ -134,7 +138,7 @@ class _ReleaseRun:
     def _tell_others(self, canonical: rungs.Canonical, artifacts: list[Artifact]) -> None:
         """Tell siblings of the canonical in parallel; what remains goes to the relocator in order."""
         relocator: rungs.Relocator | None = None
-        with _pool(self._settings.jobs, self._progress) as pool:
+        with worker_pool(self._settings.jobs, "dehydrate", self._progress) as pool:
             futures = [pool.submit(self._by_edits, item, canonical) for item in artifacts]
             remaining: list[rungs.Peeled] = []
             try:
@@ -190,7 +194,7 @@ def _prove(
     artifacts = {(item.identity.arch, item.identity.key): item for r in inputs.releases for item in r.artifacts}
     while unproven:
         staging.write_index(inputs.stream, signatures)
-        with Store(staging.root, threads=1) as store, _pool(settings.jobs, progress) as pool:
+        with Store(staging.root, threads=1) as store, worker_pool(settings.jobs, "prove", progress) as pool:
             manifests = [store.manifest_by_key(arch, key) for arch, key in sorted(unproven)]
             futures = {pool.submit(check, item, store, progress): item for item in manifests}
             failed = [manifest for future, manifest in futures.items() if not _proven(future, manifest, report)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from rehydrator.manifest.schema import Manifest
 from rehydrator.progress import Progress
 from rehydrator.rehydrate import check
 from rehydrator.store.reader import Store
+from rehydrator.workers import worker_pool
 
 T = TypeVar("T")
 
@@ -24,23 +24,26 @@ class Finding:
     problem: str = ""
 
 
-def verify_files(store: Store, jobs: int) -> list[Finding]:
+def verify_files(store: Store, progress: Progress, jobs: int) -> list[Finding]:
     """Compare every file of the store with the digest that the index pins."""
-    return _each(store.files(), lambda file: file.name, store.check_file, jobs)
+    return _each(store.files(), lambda file: file.name, store.check_file, progress, jobs)
 
 
 def verify_artifacts(manifests: Sequence[Manifest], store: Store, progress: Progress, jobs: int) -> list[Finding]:
     """Rehydrate each artifact to nowhere and compare its sha256."""
-    return _each(manifests, lambda item: item.shipped.name, lambda item: check(item, store, progress), jobs)
+    return _each(manifests, lambda item: item.shipped.name, lambda item: check(item, store, progress), progress, jobs)
 
 
-def _each(items: Iterable[T], name: Callable[[T], str], verify: Callable[[T], None], jobs: int) -> list[Finding]:
+def _each(
+    items: Iterable[T], name: Callable[[T], str], verify: Callable[[T], None], progress: Progress, jobs: int
+) -> list[Finding]:
     def one(item: T) -> Finding:
+        progress.check()
         try:
             verify(item)
         except MismatchError as error:
             return Finding(name(item), str(error))
         return Finding(name(item))
 
-    with ThreadPoolExecutor(jobs, "verify") as pool:
+    with worker_pool(jobs, "verify", progress) as pool:
         return list(pool.map(one, items))

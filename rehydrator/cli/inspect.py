@@ -11,7 +11,7 @@ import msgspec
 
 from rehydrator import verify as flow
 from rehydrator.cli.common import arch_option, jobs_option, json_option, progress_option, store_option
-from rehydrator.errors import ExitCode
+from rehydrator.errors import ExitCode, UsageError
 from rehydrator.progress import Style, make_progress
 from rehydrator.report import info_text, list_table, store_report
 from rehydrator.selection import Choice, architectures, choose
@@ -63,8 +63,9 @@ def verify(names: tuple[str, ...], arch: str | None, jobs: int | None, store_pat
     workers = jobs or os.cpu_count() or 1
     with Store(store_path, threads=1 if workers > 1 else None) as store:
         manifests = choose(store, architectures(store, arch or "all"), Choice(disks=names, everything=not names))
-        findings = flow.verify_files(store, workers)
-        findings += flow.verify_artifacts(manifests, store, make_progress(style), workers)
+        progress = make_progress(style)
+        findings = flow.verify_files(store, progress, workers)
+        findings += flow.verify_artifacts(manifests, store, progress, workers)
     bad = [finding for finding in findings if finding.problem]
     for finding in bad:
         click.echo(f"BAD {finding.name}: {finding.problem}")
@@ -77,6 +78,8 @@ def verify(names: tuple[str, ...], arch: str | None, jobs: int | None, store_pat
 @store_option
 def print_stream_json(store_path: Path) -> None:
     """Print the stream metadata of the release, verbatim."""
+    if sys.stdout is None:  # closed before the program began
+        raise UsageError("standard output is closed")
     with Store(store_path) as store:
         sys.stdout.buffer.write(store.stream_metadata())
         sys.stdout.buffer.flush()

@@ -47,6 +47,8 @@ def rehydrate(
         raise UsageError(
             "nothing chosen", hint="Use --disk PLATFORM, --iso, --pxe or --all; 'rehydrator list' shows what is there"
         )
+    if dest == "-" and sys.stdout is None:  # closed before the program began
+        raise UsageError("standard output is closed")
     if dest == "-" and sys.stdout.isatty():
         raise UsageError(
             "refusing to write an image to a terminal", hint="Redirect standard output, or name a directory"

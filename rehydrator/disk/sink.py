@@ -50,11 +50,18 @@ def copy(source: Source, sink: Sink) -> None:
 
 
 class HashSink(Sink):
-    """Computes the sha256 of what it is given in a thread of its own, at most ``depth`` pieces behind."""
+    """Computes the sha256 of what it is given in a thread of its own, at most ``depth`` pieces behind.
+
+    Simple queues are used because an interrupt in the middle of theirs can't leave a lock behind: a pass is taken
+    for each piece and comes back when the piece was hashed.
+    """
 
     def __init__(self, depth: int = 8) -> None:
         self._hash = hashlib.sha256()
-        self._queue: queue.Queue[Data | int | None] = queue.Queue(depth)
+        self._queue: queue.SimpleQueue[Data | int | None] = queue.SimpleQueue()
+        self._passes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(depth):
+            self._passes.put(None)
         self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
         self._thread.start()
         self.size = 0
@@ -67,15 +74,18 @@ class HashSink(Sink):
                 self._hash.update(_ZEROS[: item % CHUNK])
             else:
                 self._hash.update(item)
+            self._passes.put(None)
 
     def write(self, data: Data) -> None:
         """Hash ``data``; the caller must not change a mutable buffer afterwards."""
         self.size += len(data)
+        self._passes.get()
         self._queue.put(data)
 
     def skip(self, length: int) -> None:
         """Hash ``length`` zero bytes."""
         self.size += length
+        self._passes.get()
         self._queue.put(length)
 
     def hexdigest(self) -> str:
@@ -142,11 +152,7 @@ class FileSink(Sink):
         self._sparse = sparse
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         self._size = 0
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(self._temporary, flags, 0o666)
-        except OSError as error:
-            raise _output_error(error, str(path)) from error
+        self._fd = -1
 
     def write(self, data: Data) -> None:
         """Append ``data`` to the temporary file."""
@@ -184,6 +190,14 @@ class FileSink(Sink):
             self._fd = -1
 
     def __enter__(self) -> Self:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._fd = os.open(self._temporary, flags, 0o666)
+        except OSError as error:
+            raise _output_error(error, str(self.path)) from error
+        except BaseException:  # an interrupt, which would not reach __exit__
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

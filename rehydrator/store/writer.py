@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -28,20 +29,13 @@ _SCRATCH = ".scratch"
 
 
 class Staging:
-    """A store in the making. Leaving the context without ``publish`` removes it."""
+    """A store in the making. Entering the context makes its directory, leaving without ``publish`` removes it."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self._check_target()
-        _remove_abandoned(target)
         self.root = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}")
-        try:
-            self.scratch.mkdir(parents=True)
-            self._lock = os.open(self.root / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise OutputError(f"cannot be created: {error.strerror}", path=self.root) from error
-        self.blobs = BlobWriter(self.root)
+        self._lock = -1
         self._canonicals: dict[str, CanonicalRef] = {}
         self._manifests: dict[str, dict[str, Manifest]] = {}
 
@@ -130,11 +124,23 @@ class Staging:
             raise OutputError(f"cannot be published: {error.strerror}", path=self.target) from error
 
     def __enter__(self) -> Self:
+        _remove_abandoned(self.target)
+        try:
+            self.scratch.mkdir(parents=True)
+            self._lock = os.open(self.root / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self.blobs = BlobWriter(self.root)
+        except BaseException as error:  # an interrupt, too, would not reach __exit__
+            self.__exit__()
+            if isinstance(error, OSError):
+                raise OutputError(f"cannot be created: {error.strerror}", path=self.root) from error
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
 
 
 def _fsync(path: Path) -> None:
@@ -146,10 +152,13 @@ def _fsync(path: Path) -> None:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove what a killed run for the same target left behind; a run that still lives holds its lock."""
-    for old in target.parent.glob(f".{target.name}.*{_SUFFIX}"):
+    """Remove what a killed run for the same target left behind; a run that still lives holds its lock.
+
+    A run that was killed before it made its lock, or while it removed its files, left none.
+    """
+    for old in target.parent.glob(f".{glob.escape(target.name)}.*{_SUFFIX}"):
         with contextlib.suppress(OSError):
-            fd = os.open(old / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(old / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(old, ignore_errors=True)
