@@ -86,7 +86,7 @@ def test_flipped_bytes_in_the_index(small_store: Path, tmp_path: Path) -> None:
         for item in json.loads(fine("list", "--json", "--store", small_store).out)["artifacts"]
     }
     order = random.Random(2)
-    for number in range(24):
+    for number in range(12):
         index.write_bytes(good)
         stores.flip(index, order.randrange(len(good)), 1 << order.randrange(8))
         out = tmp_path / f"out{number}"
@@ -117,7 +117,7 @@ def test_a_truncated_canonical(small_store: Path, tmp_path: Path, length: int) -
     check_rehydration(small_store, tmp_path / "out", 1, [CANONICAL])
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "..", ".", "", "a/b", "-rf", "a\\b", "a\0b", "a\nb"])
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "..", "", "-rf", "a\\b", "a\0b", "a\nb"])
 @pytest.mark.parametrize("field", ["content", "shipped"])
 def test_names_that_leave_the_destination(small_store: Path, tmp_path: Path, name: str, field: str) -> None:
     document = stores.manifest(small_store, QEMU)
@@ -185,7 +185,7 @@ def test_forged_manifests(small_store: Path, tmp_path: Path, case: str) -> None:
     *way, last = path.split(".")
     target = document
     for step in way:
-        target = target[int(step) if isinstance(target, list) else step]  # type: ignore[call-overload]
+        target = target[int(step) if isinstance(target, list) else step]
     target[int(last) if isinstance(target, list) else last] = document["layers"] * 2 if value == "twice" else value
     stores.rewrite(small_store, f"x86_64/manifests/{QEMU}.json", document)
     out = tmp_path / "out"
