@@ -61,7 +61,7 @@ def test_records_and_operations_are_those_of_logprint(logbsize: int, need: Calla
     log = log_of(image)
     assert log.needs_recovery
     assert any("needs recovery" in problem.problem for problem in log.health())
-    printed = subprocess.run(["xfs_logprint", "-D", image], capture_output=True, text=True, check=False).stdout
+    printed = subprocess.run(["xfs_logprint", image], capture_output=True, text=True, check=False).stdout
     parts = _RECORD.split(printed)
     assert len(parts) > 8
     ours = {(record.header.h_cycle, record.block): record for record in log.records}
@@ -71,7 +71,7 @@ def test_records_and_operations_are_those_of_logprint(logbsize: int, need: Calla
         assert (record.header.h_cycle, record.header.h_len, record.header.h_num_logops) == (cycle, length, count)
         assert split_lsn(record.header.h_tail_lsn) == (tail_cycle, tail_block)
         assert record.whole
-        assert record.header_blocks == (1 if logbsize == 32768 else 8)
+        assert record.header_blocks == (8 if logbsize == 262144 and record.block else 1)  # the first is mkfs.xfs's
         theirs = [(int(tid, 16), int(size)) for _, tid, size in _OPERATION.findall(parts[at + 7])]
         operations = list(log.operations(record))
         assert len(operations) == count
@@ -98,16 +98,20 @@ def test_whole_records_have_their_checksum_and_repack_exactly(name: str, need: C
     assert checked > 10
 
 
-@pytest.mark.parametrize("options", [(), ("ro",)])
-def test_a_mount_stamps_what_stamp_regenerates(
-    options: tuple[str, ...], need: Callable[..., None], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("options", ["rw", "ro"])
+def test_a_mount_stamps_what_stamp_regenerates(options: str, need: Callable[..., None], tmp_path: Path) -> None:
     """Mounted twice, also read-only: the log differs by a run of stamped headers that a single tuple tells."""
     require(need)
     image = copy_of("coreos", tmp_path / "copy.img")
-    for _ in range(2):
-        with mounted(image, *options):
-            pass
+    point = tmp_path / "mnt"
+    point.mkdir()
+    device = run("losetup", "--show", "-f", image).strip()  # mount's own loop would be read-only for "ro"
+    try:
+        for _ in range(2):
+            run("mount", "-t", "xfs", "-o", f"{options},nouuid", device, point)
+            run("umount", point)
+    finally:
+        run("losetup", "-d", device)
     log = log_of(image)
     assert log.runs
     run_ = max(log.runs, key=lambda run_: run_.count)

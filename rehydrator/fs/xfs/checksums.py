@@ -66,20 +66,20 @@ class Sealed:
     length: int
 
 
-def expected(seal: Seal, data: bytes | memoryview) -> int:
+def expected(seal: Seal, data: bytes | bytearray | memoryview) -> int:
     """Return the checksum that the whole structure ``data`` should have."""
     end = seal.offset + _CRC.size
     crc = crc32c(_ALL_ONES, bytes(data[: seal.offset]) + _NO_CRC)
-    return crc32c(crc, data[end:]) ^ _ALL_ONES
+    return crc32c(crc, bytes(data[end:])) ^ _ALL_ONES
 
 
-def stored(seal: Seal, data: bytes | memoryview) -> int:
+def stored(seal: Seal, data: bytes | bytearray | memoryview) -> int:
     """Return the checksum that ``data`` has."""
     value: int = _CRC.unpack_from(data, seal.offset)[0]
     return value
 
 
-def reseal(seal: Seal, data: bytes | memoryview) -> bytes:
+def reseal(seal: Seal, data: bytes | bytearray | memoryview) -> bytes:
     """Return ``data`` with its checksum made right."""
     return b"".join((data[: seal.offset], _CRC.pack(expected(seal, data)), data[seal.offset + _CRC.size :]))
 

@@ -11,6 +11,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from rehydrator.disk.extents import CHUNK, is_zero
@@ -65,13 +66,20 @@ class StaleRun:
 
 def stamp(run: StaleRun, uuid: bytes) -> bytes:
     """Regenerate the bytes of a run (``xlog_add_record``); ``uuid`` is ``sb_uuid``."""
+    head, tail = _stamp_around(run.cycle, run.tail_cycle, run.tail_block, uuid)
+    return b"".join(head + _WORD.pack(number) + tail for number in range(run.start, run.start + run.count))
+
+
+@lru_cache(maxsize=64)
+def _stamp_around(cycle: int, tail_cycle: int, tail_block: int, uuid: bytes) -> tuple[bytes, bytes]:
+    """What stands before and after the block number, all that differs from one stamped header to the next."""
     header = XlogRecHeader(
         h_magicno=XLOG_HEADER_MAGIC_NUM,
-        h_cycle=run.cycle,
+        h_cycle=cycle,
         h_version=XLOG_VERSION_2,
         h_len=0,
-        h_lsn=make_lsn(run.cycle, 0),
-        h_tail_lsn=make_lsn(run.tail_cycle, run.tail_block),
+        h_lsn=make_lsn(cycle, 0),
+        h_tail_lsn=make_lsn(tail_cycle, tail_block),
         h_crc=bytes(4),
         h_prev_block=0,
         h_num_logops=0,
@@ -82,9 +90,8 @@ def stamp(run: StaleRun, uuid: bytes) -> bytes:
         h_pad0=0,
     )
     block = header.pack().ljust(BBSIZE, b"\0")
-    at = XlogRecHeader.offset_of("h_lsn") + _WORD_SIZE  # only the block number differs from one to the next
-    head, tail = block[:at], block[at + _WORD_SIZE :]
-    return b"".join(head + _WORD.pack(number) + tail for number in range(run.start, run.start + run.count))
+    at = XlogRecHeader.offset_of("h_lsn") + _WORD_SIZE
+    return block[:at], block[at + _WORD_SIZE :]
 
 
 @dataclass(frozen=True)
@@ -257,15 +264,19 @@ class XfsLog:
         if not header.h_len:
             run = StaleRun(block, 1, header.h_cycle, *split_lsn(header.h_tail_lsn))
             if stamp(run, self.uuid) == data:
-                last = self.runs[-1] if self.runs else run
-                if last.start + last.count == block and replace(last, start=block, count=1) == run:
-                    self.runs[-1] = replace(last, count=last.count + 1)
-                else:
-                    self.runs.append(run)
+                self._take_stamped(run)
                 return
         blocks = min(-(-header.h_len // BBSIZE), self.blocks)
         headers = min(header_blocks(header), _MAX_HEADER_BLOCKS, self.blocks)
         self.records.append(LogRecord(block, header, headers, blocks, 0))
+
+    def _take_stamped(self, run: StaleRun) -> None:
+        """Add a block to the run that it continues, or begin a new one."""
+        last = self.runs[-1] if self.runs else None
+        if last is not None and replace(run, start=last.start, count=run.start - last.start) == last:
+            self.runs[-1] = replace(last, count=last.count + 1)
+        else:
+            self.runs.append(run)
 
     def _count_written(self, record: LogRecord) -> int:
         """Count the payload blocks, from the first on, that carry the record's cycle."""
