@@ -15,6 +15,7 @@ import msgspec
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.ext4_superblock import changed_fields, with_fields
 from rehydrator.edits.fields import Fields, changed, updated
+from rehydrator.edits.literal import LiteralRun, literal_runs, write_runs
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.times import Time, TimeTable
 from rehydrator.errors import StoreDamagedError
@@ -48,13 +49,6 @@ class TagRow(msgspec.Struct, array_like=True, frozen=True):
 
     home: int
     flags: int
-
-
-class LiteralRun(msgspec.Struct, array_like=True, frozen=True):
-    """Bytes at an offset of a block that have no name."""
-
-    offset: int
-    data: bytes
 
 
 class CopyChange(msgspec.Struct, frozen=True, omit_defaults=True, rename={"origin": "from"}):
@@ -211,8 +205,7 @@ class _Log:
             if self.final.geometry.metadata_csum:
                 checksums.SUPERBLOCK.put(raw, checksums.expected_superblock(bytes(raw)))
             data[start : start + len(raw)] = raw
-        for run in change.runs:
-            data[run.offset : run.offset + len(run.data)] = run.data
+        write_runs(data, change.runs)
         return bytes(data)
 
     def origin(self, origin: Origin, home: int, block: int) -> bytes:
@@ -362,17 +355,4 @@ def _told_from(origin: Origin, home: int, block: int, data: bytes, log: _Log) ->
         before = log.copy(change, block)
     if before == data:
         return change
-    runs = [LiteralRun(at, data[at:end]) for at, end in _runs(before, data)]
-    return CopyChange(home, origin, change.set, runs)
-
-
-def _runs(before: bytes, after: bytes) -> Iterator[tuple[int, int]]:
-    start = end = -1
-    for at in (index for index in range(len(after)) if before[index] != after[index]):
-        if start >= 0 and at - end > 4:
-            yield start, end
-            start = at
-        start = at if start < 0 else start
-        end = at + 1
-    if start >= 0:
-        yield start, end
+    return CopyChange(home, origin, change.set, list(literal_runs(before, data)))
