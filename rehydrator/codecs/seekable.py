@@ -164,6 +164,7 @@ class SeekableSource(Source):
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._last = -1
+        self._last_frame = len(self._table.content_offsets) - 2
 
     def _check_uniform(self) -> None:
         offsets = self._table.content_offsets
@@ -204,9 +205,10 @@ class SeekableSource(Source):
                         self._cache.move_to_end(at)
                     else:
                         self._cache[at] = self._pool.submit(self._decode, at)
-                while len(self._cache) > self._ahead + 5:
-                    self._cache.popitem(last=False)
                 self._cache.move_to_end(index)
+                keep = self._ahead + 5 if index < self._last_frame else 1  # read to the end: a store has many sources
+                while len(self._cache) > keep:
+                    self._cache.popitem(last=False)
             result = self._cache[index]
         return result.result()
 
