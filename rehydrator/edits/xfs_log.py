@@ -6,16 +6,18 @@ it carries, which are those of the inodes themselves. Cycle words, ``h_cycle_dat
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 
 import msgspec
 
 from rehydrator.edits.fields import Fields, changed, updated
+from rehydrator.edits.literal import LiteralRun, literal_runs, write_runs
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.xfs_inodes import TIMES, dinode, inode_bytes, xfs_layout
 from rehydrator.errors import StoreDamagedError
-from rehydrator.fs.xfs.c_xfs import Diflag2, XfsDinode
+from rehydrator.fs.xfs.c_xfs import XFS_SB_MAGIC, Diflag2, XfsDinode, XfsDsb
 from rehydrator.fs.xfs.c_xfs_log import (
     BBSIZE,
     XFS_TRANS_HEADER_MAGIC,
@@ -26,16 +28,26 @@ from rehydrator.fs.xfs.c_xfs_log import (
     XlogOpHeader,
     XlogRecHeader,
 )
-from rehydrator.fs.xfs.checksums import header_blocks
+from rehydrator.fs.xfs.checksums import Seal, expected, header_blocks
 from rehydrator.fs.xfs.geometry import Geometry
-from rehydrator.fs.xfs.log import LogRecord, StaleRun, XfsLog, pack, parse_operations, stamp, unpack
+from rehydrator.fs.xfs.log import (
+    LogOperation,
+    LogRecord,
+    StaleRun,
+    XfsLog,
+    make_lsn,
+    pack,
+    parse_operations,
+    stamp,
+    unpack,
+)
 from rehydrator.fs.xfs.reader import Reader
 
 _DERIVED = ("h_crc", "h_cycle_data")
-_JOIN = 3
 _TID = struct.Struct(">I")
 _TID_HOST = struct.Struct("<I")
 _MAX_RECORD = 1 << 20
+_CANDIDATES = 24  # records of the same shape that are tried as a model
 
 
 class TidChange(msgspec.Struct, array_like=True, frozen=True):
@@ -45,23 +57,25 @@ class TidChange(msgspec.Struct, array_like=True, frozen=True):
     tid: int
 
 
-class LiteralRun(msgspec.Struct, array_like=True, frozen=True):
-    """Bytes of the unpacked payload that have no name."""
+class LoggedSuperblock(msgspec.Struct, array_like=True, frozen=True):
+    """The superblock that a record carries: its ``sb_lsn``, and the one it had when its checksum was last made."""
 
-    offset: int
-    data: bytes
+    sb_lsn: int
+    sealed: int
 
 
 class RecordChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record at log block ``block`` (of 512 bytes), told from the base's record there.
+    """One record at log block ``block`` (of 512 bytes), told from the base's record there, or at ``like``.
 
     ``tid`` is the transaction id of all its operations; where they have several, ``tids`` says which.
     """
 
     block: int
+    like: int | None = None
     tid: int | None = None
     tids: list[TidChange] = []
     header: Fields = {}
+    superblock: LoggedSuperblock | None = None
     runs: list[LiteralRun] = []
 
 
@@ -152,18 +166,17 @@ class _LogBlocks:
 
     def told(self, change: RecordChange) -> bytes:
         """Return the record's blocks as they go to disk."""
-        headers, payload = self._base(change.block)
-        header = updated(XlogRecHeader.parse(headers), change.header)
+        headers, payload = self.base(change.block if change.like is None else change.like)
+        header = updated(at_block(XlogRecHeader.parse(headers), change.block), change.header)
         headers = header.pack() + headers[XlogRecHeader.SIZE :]
-        data = self.predicted(payload, header.h_num_logops, _all_tids(change))
-        for run in change.runs:
-            data[run.offset : run.offset + len(run.data)] = run.data
+        data = self.predicted(payload, header.h_num_logops, change)
+        write_runs(data, change.runs)
         blocks = len(headers) // BBSIZE
         until_end = self.blocks - change.block - blocks
         packed = pack(headers, bytes(data), until_end if until_end * BBSIZE < len(data) else None)
         return packed[0] + packed[1]
 
-    def _base(self, block: int) -> tuple[bytes, bytes]:
+    def base(self, block: int) -> tuple[bytes, bytes]:
         """Return headers and unpacked payload (whole blocks) of the base's record."""
         header = XlogRecHeader.parse(self.before(block, 1))
         count = -(-header.h_len // BBSIZE)
@@ -173,10 +186,10 @@ class _LogBlocks:
         start = (block + header_blocks(header)) % self.blocks
         return headers, unpack(headers, self.before(start, count))
 
-    def predicted(self, payload: bytes, count: int, tids: list[TidChange]) -> bytearray:
-        """Return a base payload with other transaction ids and the inodes' times as they are now."""
+    def predicted(self, payload: bytes, count: int, change: RecordChange) -> bytearray:
+        """Return a base payload with other transaction ids and superblock, and the inodes' times as they are now."""
         data = bytearray(payload)
-        changes = iter(sorted(tids, key=lambda item: item.first))
+        changes = iter(sorted(_all_tids(change), key=lambda item: item.first))
         upcoming = next(changes, None)
         tid: int | None = None
         inode: XfsInodeLogFormat | None = None
@@ -188,6 +201,8 @@ class _LogBlocks:
             core = inode is not None and operation.length >= XfsDinode.offset_of("di_ino")
             if core and inode is not None:
                 self._put_times(data, operation.data_offset, inode.ilf_ino)
+            if change.superblock is not None and _is_superblock(payload, operation):
+                _put_superblock(data, operation, change.superblock)
             inode = _inode_format(payload, operation.data_offset, operation.length)
         return data
 
@@ -216,6 +231,39 @@ class _LogBlocks:
             data[at : at + len(logged)] = logged
 
 
+def _is_superblock(payload: bytes, operation: LogOperation) -> bool:
+    magic = XFS_SB_MAGIC.to_bytes(4, "big")
+    return operation.length >= XfsDsb.SIZE and payload.startswith(magic, operation.data_offset)
+
+
+def _put_superblock(data: bytearray, operation: LogOperation, change: LoggedSuperblock) -> None:
+    """Set the number and the checksum of a logged superblock; behind what is logged the sector is zero."""
+    start, end = operation.data_offset, operation.data_offset + operation.length
+    superblock = XfsDsb.parse(data, start)
+    size = max(superblock.sb_sectsize, operation.length)
+    rest = bytes(data[start + XfsDsb.SIZE : end]).ljust(size - XfsDsb.SIZE, b"\0")
+    sealed = dataclasses.replace(superblock, sb_lsn=change.sealed).pack() + rest
+    crc = struct.pack("<I", expected(Seal.SUPERBLOCK, sealed))
+    data[start : start + XfsDsb.SIZE] = dataclasses.replace(superblock, sb_lsn=change.sb_lsn, sb_crc=crc).pack()
+
+
+def _logged_superblock(old: bytes, payload: bytes, count: int, known: list[LogRecord]) -> LoggedSuperblock | None:
+    """Tell the logged superblock where it is not the old payload's; its checksum is that of some record's number."""
+    for operation in parse_operations(payload, count):
+        data = slice(operation.data_offset, operation.data_offset + operation.length)
+        if not _is_superblock(payload, operation) or old[data] == payload[data]:
+            continue
+        lsn = XfsDsb.parse(payload, operation.data_offset).sb_lsn
+        for sealed in (lsn, *(record.header.h_lsn for record in known)):
+            trial = bytearray(old)
+            change = LoggedSuperblock(lsn, sealed)
+            if _is_superblock(old, operation):
+                _put_superblock(trial, operation, change)
+            if trial[data] == payload[data]:
+                return change
+    return None
+
+
 def _inode_format(payload: bytes, start: int, length: int) -> XfsInodeLogFormat | None:
     """Return an inode log format that announces an inode core, if this is one."""
     if length < XfsInodeLogFormat.SIZE:
@@ -235,11 +283,19 @@ def recognise(replay: Replay, partition: str, target: Reader) -> Iterator[XfsSta
     ]
     if stamps:
         yield XfsStamp(partition, stamps)
-    records = [
-        change for record in wanted.records for change in [_told(replay, partition, blocks, wanted, record)] if change
+    known = XfsLog(Reader(replay.before(partition)), blocks.layout).records
+    known.sort(key=lambda record: record.header.h_lsn, reverse=True)
+    latest = sorted(wanted.records, key=lambda record: record.header.h_lsn)
+    changes = [
+        change for record in latest for change in [_told(blocks, wanted, record, known, latest)] if change is not None
     ]
-    if records:
-        yield XfsLogRecords(partition, records)
+    if changes:
+        yield XfsLogRecords(partition, changes)
+
+
+def at_block(header: XlogRecHeader, block: int) -> XlogRecHeader:
+    """Return a record header for another place in the log: its sequence number is cycle and block."""
+    return dataclasses.replace(header, h_lsn=make_lsn(header.h_cycle, block))
 
 
 def _now(replay: Replay, partition: str, blocks: _LogBlocks, start: int, count: int) -> bytes:
@@ -247,32 +303,44 @@ def _now(replay: Replay, partition: str, blocks: _LogBlocks, start: int, count: 
     return bytes(source.read(blocks.layout.log.offset + start * BBSIZE, count * BBSIZE))
 
 
-def _told(replay: Replay, partition: str, blocks: _LogBlocks, wanted: XfsLog, record: LogRecord) -> RecordChange | None:
-    """Tell a record that differs from the base's of the same size; None for the same or an unlike one."""
-    if not record.whole:
-        return None
+def _told(
+    blocks: _LogBlocks, wanted: XfsLog, record: LogRecord, known: list[LogRecord], all_records: list[LogRecord]
+) -> RecordChange | None:
+    """Tell a record that differs from the base's: from the one there, or the latest of the same shape.
+
+    None for one that is the same, is not whole or is like no other.
+    """
     count = record.header_blocks + record.payload_blocks
     disk = wanted.read(record.block, count)
-    before = blocks.before(record.block, count)
-    if disk == before:
+    if not record.whole or disk == blocks.before(record.block, count):
         return None
-    base = XlogRecHeader.parse(before)
-    if (
-        base.h_magicno != record.header.h_magicno
-        or base.h_len != record.header.h_len
-        or base.h_size != record.header.h_size
-    ):
-        return None
+    shape = _shape(record.header)
+    alike = [item.block for item in known if item.whole and _shape(item.header) == shape]
+    candidates = [block for block in alike if block == record.block] or alike[:_CANDIDATES]
+    earlier = [item for item in reversed(all_records) if item.header.h_lsn < record.header.h_lsn][:_CANDIDATES]
+    told = [_told_from(blocks, record, disk, None if block == record.block else block, earlier) for block in candidates]
+    found = [change for change in told if blocks.told(change) == disk]
+    return min(found, key=lambda change: len(msgspec.json.encode(change)), default=None)
+
+
+def _shape(header: XlogRecHeader) -> tuple[int, int, int]:
+    return header.h_len, header.h_size, header.h_num_logops
+
+
+def _told_from(
+    blocks: _LogBlocks, record: LogRecord, disk: bytes, like: int | None, earlier: list[LogRecord]
+) -> RecordChange:
+    """Tell a record from the base's record at block ``like`` (None: at the same place)."""
+    headers, old = blocks.base(record.block if like is None else like)
     border = record.header_blocks * BBSIZE
     payload = unpack(disk[:border], disk[border:])
-    old = unpack(before[:border], before[border:])
-    tids = _tids(old, payload, base.h_num_logops)
+    tids = _tids(old, payload, record.header.h_num_logops)
     single = tids[0].tid if len(tids) == 1 else None
-    fields = changed(base, record.header, _DERIVED)
-    change = RecordChange(record.block, single, [] if single is not None else tids, fields)
-    predicted = blocks.predicted(old, record.header.h_num_logops, tids)
-    change = msgspec.structs.replace(change, runs=list(_runs(bytes(predicted), payload)))
-    return change if blocks.told(change) == disk else None
+    fields = changed(at_block(XlogRecHeader.parse(headers), record.block), record.header, _DERIVED)
+    superblock = _logged_superblock(old, payload, record.header.h_num_logops, earlier)
+    change = RecordChange(record.block, like, single, [] if single is not None else tids, fields, superblock)
+    predicted = blocks.predicted(old, record.header.h_num_logops, change)
+    return msgspec.structs.replace(change, runs=list(literal_runs(bytes(predicted), payload)))
 
 
 def _all_tids(change: RecordChange) -> list[TidChange]:
@@ -291,15 +359,3 @@ def _tids(before: bytes, after: bytes, count: int) -> list[TidChange]:
         if not changes or changes[-1].tid != operation.tid:
             changes.append(TidChange(index, operation.tid))
     return changes
-
-
-def _runs(before: bytes, after: bytes) -> Iterator[LiteralRun]:
-    start = end = -1
-    for at in (index for index in range(len(after)) if before[index] != after[index]):
-        if start >= 0 and at - end > _JOIN:
-            yield LiteralRun(start, after[start:end])
-            start = at
-        start = at if start < 0 else start
-        end = at + 1
-    if start >= 0:
-        yield LiteralRun(start, after[start:end])
