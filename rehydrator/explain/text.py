@@ -78,7 +78,7 @@ def _head(report: Report) -> Iterator[str]:
     for letter, side in (("A", report.a), ("B", report.b)):
         yield f"{letter}  {elided(printable(side.file), WIDTH - 3)}"
         yield from _wrapped(printable(f"{side_words(side)}, {human(side.size)}"), "   ", "   ")
-    yield "   " + "; ".join(report.disk)
+    yield from _wrapped(printable("; ".join(report.disk)), "   ", "   ")
     for text in report.normalised:
         yield from _wrapped(printable(f"not counted: {text}"), "   ", "     ")
     for change in report.container:
@@ -140,12 +140,12 @@ def _short_fields(fields: list[str]) -> list[str]:
 def _stat(report: Report) -> Iterator[str]:
     rows = list(stat_rows(report))
     most = max((direct + derived for _, _, direct, derived in rows), default=1)
-    names = max((len(row[0]) for row in rows), default=0)
+    names = max((len(printable(row[0])) for row in rows), default=0)
     last = ""
     for name, cause, direct, derived in rows:
         amount = direct + derived
         bar = "#" * max(round(_BAR * amount / most), 1)
-        shown = name if name != last else ""
+        shown = printable(name) if name != last else ""
         yield f"{shown:{names}}  {cause:18} {number(amount):>13} B  {bar}"
         last = name
     if rows:
@@ -160,7 +160,7 @@ def _evidence(report: Report, options: TextOptions) -> Iterator[str]:
     elif unexplained:
         yield "unexplained bytes (offsets on the raw disk)"
     if options.extents:
-        yield from (f"  # {line}" for line in report.preparation)
+        yield from (f"  # {printable(line)}" for line in report.preparation)
     for item in report.evidence:
         yield from _run(item, options)
     if report.evidence_left_out:
@@ -171,7 +171,7 @@ def _run(item: Evidence, options: TextOptions) -> Iterator[str]:
     text = f"{item.offset:#014x} +{item.length:#x}  {item.cause}  {item.owner}"
     yield from _wrapped(printable(text), "  ", "      ")
     if options.extents:
-        yield f"      {item.command}"
+        yield f"      {printable(item.command)}"
     if options.hex:
         yield from _hex("A", item.a)
         yield from _hex("B", item.b)
@@ -196,4 +196,4 @@ def _health(report: Report) -> Iterator[str]:
             yield from _wrapped(printable(f"{note.image}: {note.structure}{place}: {note.text}"), "  ", "    ")
     elif report.checked:
         yield ""
-        yield from _wrapped(f"health: nothing wrong in {', '.join(report.checked)}", "", "  ")
+        yield from _wrapped(printable(f"health: nothing wrong in {', '.join(report.checked)}"), "", "  ")
