@@ -16,7 +16,7 @@ from pathlib import Path
 from rehydrator import rungs
 from rehydrator.errors import InputError, MismatchError, OutputError, UnsupportedError
 from rehydrator.intake.intake import Content, take_in
-from rehydrator.manifest.schema import Manifest, Rung
+from rehydrator.manifest.schema import Manifest, Rung, literal_bytes
 from rehydrator.progress import Progress
 from rehydrator.rehydrate import check
 from rehydrator.release.artifact import Artifact, Inputs, Release
@@ -24,6 +24,8 @@ from rehydrator.store.layout import safe_file_name
 from rehydrator.store.reader import Store
 from rehydrator.store.writer import Staging
 from rehydrator.workers import worker_pool
+
+_PARENT = "qemu"  # the platform whose disk others are made from
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,19 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
         seen.add(item.identity.key)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """An artifact's content, and its manifest where it could be told by edits."""
+
+    peeled: rungs.Peeled
+    manifest: Manifest | None
+
+    @property
+    def literal(self) -> bool:
+        """Whether the manifest leaves bytes without a name."""
+        return self.manifest is not None and literal_bytes(self.manifest) > 0
+
+
 class _ReleaseRun:
     """One architecture's way into the staging store."""
 
@@ -135,40 +150,62 @@ class _ReleaseRun:
         with self._progress.task(f"read {artifact.path.name}", size) as task:
             return take_in(artifact, self._staging.scratch, task)
 
-    def _tell_others(self, canonical: rungs.Canonical, artifacts: list[Artifact]) -> None:
-        """Tell siblings of the canonical in parallel; what remains goes to the relocator in order."""
+    def _tell_others(self, canonical: rungs.Base, artifacts: list[Artifact]) -> None:
+        """Tell siblings of the canonical in parallel; what remains goes to the relocator in order.
+
+        A disk that is not told completely may have been made from another artifact: vmware and virtualbox from qemu.
+        """
         relocator: rungs.Relocator | None = None
-        with worker_pool(self._settings.jobs, "dehydrate", self._progress) as pool:
-            futures = [pool.submit(self._by_edits, item, canonical) for item in artifacts]
-            remaining: list[rungs.Peeled] = []
-            try:
+        unclear: list[rungs.Peeled] = []
+        remaining: list[rungs.Peeled] = []
+        try:
+            with worker_pool(self._settings.jobs, "dehydrate", self._progress) as pool:
+                futures = [pool.submit(self._by_edits, item, canonical) for item in artifacts]
                 for future in futures:
-                    peeled = future.result()
-                    if peeled is None:
+                    told = future.result()
+                    if told.manifest is not None:
+                        unclear += [told.peeled] if told.literal else []
                         continue
-                    remaining.append(peeled)
+                    remaining.append(told.peeled)
                     relocator = relocator or rungs.Relocator(
                         canonical.source, self._staging.blobs, level=self._settings.level, threads=self._settings.jobs
                     )
-                    self._relocate(relocator, peeled)
-            finally:
-                for peeled in remaining:
-                    peeled.content.discard()
+                    self._relocate(relocator, told.peeled)
+            self._tell_from_parent(canonical, unclear)
+        finally:
+            for peeled in (*remaining, *unclear):
+                peeled.content.discard()
 
-    def _by_edits(self, artifact: Artifact, canonical: rungs.Canonical) -> rungs.Peeled | None:
-        """Tell an artifact by edits; return it peeled where that does not work."""
+    def _by_edits(self, artifact: Artifact, canonical: rungs.Base) -> _Told:
+        """Tell an artifact by edits of the canonical; what is told completely is closed again."""
         content = self._take_in(artifact)
         try:
             peeled = rungs.peel(content, self._staging.blobs)
-            manifest = rungs.by_edits(peeled, canonical, self._staging.blobs)
+            told = _Told(peeled, rungs.by_edits(peeled, canonical, self._staging.blobs))
         except BaseException:
             content.discard()
             raise
-        if manifest is None:
-            return peeled
-        content.discard()
-        self._staging.set_manifest(manifest)
-        return None
+        if told.manifest is not None:
+            self._staging.set_manifest(told.manifest)
+            if not told.literal:
+                content.discard()
+        return told
+
+    def _tell_from_parent(self, canonical: rungs.Base, unclear: list[rungs.Peeled]) -> None:
+        """Tell disks from the parent platform's disk where that leaves fewer literal bytes."""
+        manifests = self._staging.manifests_of(self._release.arch)
+        parents = [item for item in manifests if item.artifact.platform == _PARENT]
+        if not parents or not unclear:
+            return
+        parent = rungs.base_of(parents[0], canonical, self._staging.read_blob)
+        if parent is None:
+            return
+        for peeled in unclear:
+            key = peeled.content.artifact.identity.key
+            told = rungs.by_edits(peeled, parent, self._staging.blobs) if key != parent.name else None
+            before = next(item for item in manifests if item.artifact.key == key)
+            if told is not None and literal_bytes(told) < literal_bytes(before):
+                self._staging.set_manifest(told)
 
     def _relocate(self, relocator: rungs.Relocator, peeled: rungs.Peeled) -> None:
         content = peeled.content

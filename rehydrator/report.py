@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from rehydrator.layers.table import layer_for
-from rehydrator.manifest.schema import EditedDisk, Manifest, Relocated, Stored
+from rehydrator.manifest.schema import EditedDisk, Manifest, Relocated, Stored, literal_bytes
 from rehydrator.selection import short_name
 from rehydrator.store.reader import Store
 
@@ -74,17 +74,6 @@ def describe_changes(manifest: Manifest, store: Store) -> list[str]:
             return [f"{body.copied} bytes copied from {sources}", f"{literal} literal bytes"]
         case Stored() as body:
             return [f"kept whole: {body.blob.content_size} bytes compressed to {body.blob.size}"]
-
-
-def literal_bytes(manifest: Manifest) -> int:
-    """Bytes that the manifest carries without naming their cause."""
-    match manifest.body:
-        case EditedDisk() as body:
-            return sum(edit.literal_bytes() for edit in body.edits)
-        case Relocated() as body:
-            return body.literals.content_size if body.literals else 0
-        case Stored() as body:
-            return body.blob.content_size
 
 
 def artifact_report(manifest: Manifest, store: Store) -> ArtifactReport:

@@ -15,7 +15,9 @@ from rehydrator.disk.source import Padded, Source
 from rehydrator.edits import blocks
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.recognise import recognise
+from rehydrator.edits.replay import BlobReader
 from rehydrator.edits.table import Edit
+from rehydrator.engines.direct import edited_disk
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.intake.intake import Content
 from rehydrator.layers.table import LayerRecord, format_of
@@ -28,7 +30,7 @@ from rehydrator.manifest.schema import (
     Relocated,
     Stored,
 )
-from rehydrator.release.formats import NO_DISK_CONTAINERS
+from rehydrator.release.formats import RAW_CONTAINERS
 from rehydrator.relocation.finder import ContentIndex, find
 from rehydrator.relocation.segments import LITERAL, Segment
 from rehydrator.store.blobs import BlobWriter
@@ -56,17 +58,18 @@ class Peeled:
 
 
 @dataclass(frozen=True)
-class Canonical:
-    """The canonical disk during dehydration."""
+class Base:
+    """A disk that others are told from: the canonical, or that of the artifact called ``name``."""
 
     source: Source
     table: PartitionTable
+    name: str = CANONICAL
 
 
-def canonical_of(content: Content) -> Canonical:
+def canonical_of(content: Content) -> Base:
     """Read the partition table of the metal raw disk."""
     try:
-        return Canonical(content.source, read_table(content.source))
+        return Base(content.source, read_table(content.source))
     except CorruptError as error:
         raise error.located(content.artifact.path) from error
 
@@ -91,25 +94,32 @@ def peel(content: Content, blobs: BlobWriter) -> Peeled:
     return Peeled(content, disk, tuple(layers), tuple(tables))
 
 
-def by_edits(peeled: Peeled, canonical: Canonical, blobs: BlobWriter) -> Manifest | None:
-    """Tell a disk as edits of the canonical; None for what is no disk or of another lineage."""
+def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
+    """Tell a disk as edits of a base; None for what is no disk or of another lineage."""
     artifact, disk = peeled.content.artifact, peeled.disk
-    if peeled.container or artifact.content_container in NO_DISK_CONTAINERS:
-        return None
-    if disk.size < canonical.source.size:
+    raw = bool(peeled.layers) or artifact.content_container in RAW_CONTAINERS
+    if peeled.container or not raw or disk.size < base.source.size:
         return None
     edits: list[Edit] = []
-    base = canonical.source
-    if disk.size > base.size:
+    source = base.source
+    if disk.size > source.size:
         edits.append(Grow(disk.size))
-        base = Padded(base, disk.size)
-    differing = list(itertools.islice(blocks.differing_blocks(base, disk), MAX_DIFFERING_BLOCKS + 1))
+        source = Padded(source, disk.size)
+    differing = list(itertools.islice(blocks.differing_blocks(source, disk), MAX_DIFFERING_BLOCKS + 1))
     if len(differing) > MAX_DIFFERING_BLOCKS:
         return None
-    found = recognise(base, disk, canonical.table, differing, blobs)
+    found = recognise(source, disk, base.table, differing, blobs)
     edits += found.edits
     refs = [blobs.refs[edit.blob] for edit in found.edits if isinstance(edit, blocks.Blocks)]
-    return _manifest(peeled, EditedDisk(CANONICAL, edits, found.times), refs)
+    return _manifest(peeled, EditedDisk(base.name, edits, found.times), refs)
+
+
+def base_of(manifest: Manifest, canonical: Base, blobs: BlobReader) -> Base | None:
+    """Return the disk of an artifact as a base for those that were made from it; ``blobs`` reads by name."""
+    match manifest.body:
+        case EditedDisk(base=name) as body if name == CANONICAL:
+            return Base(edited_disk(canonical.source, body, blobs), canonical.table, manifest.artifact.key)
+    return None
 
 
 class Relocator:

@@ -69,14 +69,22 @@ def _reference(name: str, manifest: Manifest, depot: Depot, depth: int) -> Sourc
 
 
 def _edited(body: EditedDisk, manifest: Manifest, depot: Depot, depth: int) -> Source:
-    base = _reference(body.base, manifest, depot, depth)
+    if body.base == CANONICAL:
+        base = depot.canonical(manifest.artifact.arch)
+    else:
+        base = body_source(depot.manifest_by_key(manifest.artifact.arch, body.base), depot, depth=depth + 1)
+    return edited_disk(base, body, _blob_reader(manifest, depot))
+
+
+def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Source:
+    """Replay the edits of a body over its base disk."""
     if body.edits and isinstance(body.edits[0], Grow):
         if body.edits[0].size < base.size:
             raise StoreDamagedError("a grow edit would shrink the disk", actual=body.edits[0].size)
         base = body.edits[0].grown(base)
     if not body.edits:
         return base
-    replay = Replay(base, body.times, _blob_reader(manifest, depot))
+    replay = Replay(base, body.times, blobs)
     for edit in body.edits:
         try:
             edit.apply(replay)

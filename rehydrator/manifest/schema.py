@@ -116,6 +116,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
                 return Rung.STORED
 
 
+def literal_bytes(manifest: Manifest) -> int:
+    """Bytes that the manifest carries without naming their cause."""
+    match manifest.body:
+        case EditedDisk() as body:
+            return sum(edit.literal_bytes() for edit in body.edits)
+        case Relocated() as body:
+            return body.literals.content_size if body.literals else 0
+        case Stored() as body:
+            return body.blob.content_size
+
+
 class CanonicalRef(msgspec.Struct, frozen=True):
     """The canonical disk of an architecture: its file in the store, its content, its map of non-zero blocks."""
 

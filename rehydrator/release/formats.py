@@ -9,9 +9,8 @@ Compression: TypeAlias = Literal["none", "xz", "gzip", "zip"]
 
 _COMPRESSIONS: dict[str, Compression] = {"xz": "xz", "gz": "gzip", "zip": "zip"}
 
-# Formats that wrap a disk (or are one), and those that hold something else.
-DISK_CONTAINERS = frozenset({"raw", "4k.raw", "qcow2", "vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive"})
-NO_DISK_CONTAINERS = frozenset({"iso", "pxe"})
+RAW_CONTAINERS = frozenset({"raw", "4k.raw"})
+CONTAINERS = frozenset({"qcow2", "vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive", "iso", "pxe"})
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Format:
     @property
     def known(self) -> bool:
         """Whether the container is one that CoreOS releases have."""
-        return self.container in DISK_CONTAINERS | NO_DISK_CONTAINERS
+        return self.container in RAW_CONTAINERS | CONTAINERS
 
 
 def parse_format(name: str) -> Format:

@@ -18,7 +18,7 @@ from rehydrator.manifest.schema import ArchIndex, CanonicalRef, File, Manifest, 
 from rehydrator.manifest.text import encode
 from rehydrator.manifest.version import STORE_VERSION
 from rehydrator.progress import Task
-from rehydrator.store.blobs import BlobWriter
+from rehydrator.store.blobs import BlobReader, BlobWriter
 from rehydrator.store.canonical import encode_extents
 from rehydrator.store.files import describe
 from rehydrator.store.layout import INDEX, SIGNATURES, STREAM, canonical_name, manifest_name
@@ -78,6 +78,14 @@ class Staging:
     def manifests(self) -> list[Manifest]:
         """All manifests so far, by architecture and key."""
         return [item for arch in sorted(self._manifests) for _, item in sorted(self._manifests[arch].items())]
+
+    def manifests_of(self, arch: str) -> list[Manifest]:
+        """All manifests of an architecture so far, by key."""
+        return [item for _, item in sorted(self._manifests.get(arch, {}).items())]
+
+    def read_blob(self, name: str) -> bytes:
+        """Return the content of a blob that was put."""
+        return BlobReader(self.root).small(self.blobs.refs[name])
 
     def write_index(self, stream: bytes | None, signatures: list[Path]) -> None:
         """Write manifests, stream metadata, signatures and the index that pins them."""
