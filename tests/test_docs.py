@@ -16,8 +16,9 @@ import pytest
 
 from rehydrator.cli import cli
 from rehydrator.errors import ExitCode
-from rehydrator.manifest.schema import Manifest, Rung, StoreIndex
+from rehydrator.manifest.schema import EditedDisk, Manifest, Rung, StoreIndex
 from rehydrator.relocation.segments import Segment
+from rehydrator.store.reader import Store
 
 ROOT = Path(__file__).parent.parent
 MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ def structs_in(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.StructTyp
             yield kind
             for item in kind.fields:
                 yield from structs_in(item.type)
-        case msgspec.inspect.ListType():
+        case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
             yield from structs_in(kind.item_type)
         case msgspec.inspect.DictType():
             yield from structs_in(kind.value_type)
@@ -85,7 +86,34 @@ def test_examples_decode(name: str) -> None:
     assert examples
     for example in examples:
         value = msgspec.json.decode(example, type=STRUCTS[name].cls)
-        assert msgspec.to_builtins(value) == msgspec.json.decode(example)
+        assert msgspec.json.decode(msgspec.json.encode(value)) == msgspec.json.decode(example)
+
+
+def edits_of(struct: msgspec.inspect.StructType) -> Iterator[msgspec.inspect.StructType]:
+    """The structs of the edits, in the order of the table in code."""
+    edits = next(item for item in struct.fields if item.name == "edits")
+    assert isinstance(edits.type, msgspec.inspect.ListType)
+    yield from (item for item in structs_in(edits.type) if item.tag_field == "op")
+
+
+def test_every_op_is_in_the_table() -> None:
+    table = MANIFEST.partition("| op |")[2].partition("\n\n")[0]
+    described = dict(re.findall(r"^\| `([\w.]+)` \| \[(\w+)\]", table, re.MULTILINE))
+    assert described == {str(item.tag): item.cls.__name__ for item in edits_of(STRUCTS["EditedDisk"])}
+
+
+def test_edits_are_told_in_the_order_of_the_table(real_store: Path) -> None:
+    order = rows(MANIFEST, "op")
+    seen = set()
+    with Store(real_store) as store:
+        for manifest in store.manifests("x86_64"):
+            assert isinstance(manifest.body, EditedDisk)
+            places = [(getattr(item, "partition", ""), str(item.__struct_config__.tag)) for item in manifest.body.edits]
+            for partition in {name for name, _ in places if name}:
+                ops = [order.index(op) for name, op in places if name == partition]
+                assert ops == sorted(ops)
+                seen.update(ops)
+    assert len(seen) > 5
 
 
 def commands(text: str) -> list[list[str]]:
