@@ -43,8 +43,10 @@ def _encode(bench: Bench, out: Path, *commands: Command) -> _Encoded:
             outcome = attempt(command, limit=bench.settings.limit)
             total = total.then(outcome.usage) if total else outcome.usage
             if outcome.failure:
+                bench.log(f"{out.name}: {outcome.failure}")
                 return _Encoded(None, total, outcome.failure)
         assert total is not None
+        bench.log(f"{out.name}: {out.stat().st_size} bytes, {total.wall:.1f} s")
         return _Encoded(out.stat().st_size, total)
     finally:
         remove(out)
@@ -85,7 +87,6 @@ def prototype(bench: Bench, column: str) -> Measured:
     base = bench.content(qemu)
 
     def batch(artifact: Artifact) -> _Encoded:
-        bench.log(f"rsync batch of {artifact.key}")
         content, remark = bench.content(artifact), ""
         converted: Path | None = None
         if artifact.container == "vmdk":
@@ -119,7 +120,6 @@ def _against_metal(
     base = bench.content(metal)
 
     def delta(artifact: Artifact) -> _Encoded:
-        bench.log(f"{column} delta of {artifact.key}")
         out = bench.place(f"{artifact.key}.{column}.delta")
         return _encode(bench, out, encode(artifact, base, out))
 
@@ -139,10 +139,18 @@ def zstd_patch(bench: Bench, column: str) -> Measured:
     return _against_metal(bench, column, encode, note)
 
 
+def available_memory() -> int:
+    """Return how many bytes can be had without swapping: the page cache counts, as it can be given up."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def xdelta3(bench: Bench, column: str) -> Measured:
-    """Measure xdelta3 with a source window of 1 GiB, or what half of the free memory allows."""
+    """Measure xdelta3 with a source window of 1 GiB, or what half of the available memory allows."""
     window = _XDELTA_WINDOW
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // bench.settings.jobs
+    free = available_memory() // bench.settings.jobs
     while window > free // 2 and window > 1 << 26:
         window //= 2
 
@@ -161,12 +169,12 @@ def casync(bench: Bench, column: str) -> Measured:
     held = 0
     metal = bench.release.need("metal")
     for artifact in [metal, *(item for item in bench.release.artifacts if item is not metal)]:
-        bench.log(f"casync of {artifact.key}")
         index = root / f"{artifact.key}.caibx"
         command = ["casync", "make", f"--store={chunks}", str(index), str(bench.content(artifact))]
         outcome = attempt(command, limit=bench.settings.limit)
         size = tree_size(root)
         encoded[artifact.key] = _Encoded(None if outcome.failure else size - held, outcome.usage, outcome.failure)
+        bench.log(f"{index.name}: {outcome.failure or f'{size - held} bytes, {outcome.usage.wall:.1f} s'}")
         held = size
     remove(root)
     found = _summary(bench, column, encoded, [], [f"{column}: one chunk store for all contents, indices included"])
