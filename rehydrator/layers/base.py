@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from rehydrator.disk.source import Source
 
+S = TypeVar("S", bound=msgspec.Struct)
 R_contra = TypeVar("R_contra", contravariant=True)
 
 
@@ -42,3 +45,13 @@ class Layer(Protocol[R_contra]):
     def describe(self, record: R_contra) -> str:
         """Say in a few words what the record holds."""
         ...
+
+
+def compact(record: S) -> S:
+    """Return ``record`` with each value that equals its default replaced by it: msgspec omits them by identity."""
+    usual = {
+        item.name: item.default
+        for item in msgspec.structs.fields(record)
+        if item.default is not msgspec.NODEFAULT and getattr(record, item.name) == item.default
+    }
+    return msgspec.structs.replace(record, **usual)

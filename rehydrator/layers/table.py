@@ -8,10 +8,13 @@ from typing import Any, TypeAlias
 from rehydrator.disk.source import Source
 from rehydrator.layers.base import Layer
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
+from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import Qcow2Record
+from rehydrator.layers.vmdk import VmdkLayer
+from rehydrator.layers.vmdk_record import VmdkRecord
 
-LayerRecord: TypeAlias = Qcow2Record
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,10 @@ class Format:
         return source.size >= end and bytes(source.read(self.offset, len(self.magic))) == self.magic
 
 
-FORMATS = (Format("qcow2", QCOW2_MAGIC, 0, Qcow2Layer()),)
+FORMATS = (
+    Format("qcow2", QCOW2_MAGIC, 0, Qcow2Layer()),
+    Format("vmdk", VMDK_MAGIC, 0, VmdkLayer()),
+)
 
 
 def format_of(source: Source) -> Format | None:

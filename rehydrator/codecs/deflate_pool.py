@@ -1,0 +1,49 @@
+"""Compressing on all cores: numbered pieces, made ahead of a reader that goes through them in order."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
+
+Work: TypeAlias = Callable[[], bytes]
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads that all readers share, one per processor: zlib releases the interpreter lock."""
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "deflate")
+
+
+class ReadAhead:
+    """Pieces ``0 .. count-1``, each made by the work that ``prepare`` returns for its number.
+
+    ``prepare`` runs in the reader's thread, so that what it reads is read in order; the work runs in the pool. A
+    reader that goes forward gets ``ahead`` pieces made in advance; at most twice as many are held.
+    """
+
+    def __init__(self, count: int, prepare: Callable[[int], Work], *, ahead: int) -> None:
+        self._count = count
+        self._prepare = prepare
+        self._ahead = ahead
+        self._lock = threading.Lock()
+        self._made: OrderedDict[int, Future[bytes]] = OrderedDict()
+        self._last = -1
+
+    def __getitem__(self, number: int) -> bytes:
+        """Return a piece; raises what its work raised."""
+        with self._lock:
+            following = self._ahead if number in (self._last, self._last + 1) else 0
+            self._last = number
+            for at in range(number, min(number + following + 1, self._count)):
+                if at not in self._made:
+                    self._made[at] = _pool().submit(self._prepare(at))
+            made = self._made[number]
+            self._made.move_to_end(number)
+            while len(self._made) > 2 * self._ahead + 1:
+                self._made.popitem(last=False)[1].cancel()
+        return made.result()

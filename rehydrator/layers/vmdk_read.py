@@ -1,0 +1,367 @@
+"""Reading a streamOptimized VMDK: its structure with every field checked, and the disk inside it."""
+
+from __future__ import annotations
+
+import array
+import sys
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from rehydrator.disk.extents import Data, Extent, ExtentMap, is_zero, merge
+from rehydrator.disk.source import Source
+from rehydrator.errors import CorruptError, UnsupportedError
+from rehydrator.layers.c_vmdk import (
+    COMPRESSION_DEFLATE,
+    ENTRY_SIZE,
+    GD_AT_END,
+    GTE_ZEROED,
+    LINE_ENDS,
+    MAGIC,
+    MAX_GRAIN_SIZE,
+    NUM_GTES_PER_GT,
+    SECTOR,
+    Flag,
+    GrainMarker,
+    SparseExtentHeader,
+)
+from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
+
+_MAX_SECTORS = 1 << 32  # what a grain table can point to
+_RECENT = 32  # decompressed grains that are kept for the next read
+
+
+@dataclass(frozen=True)
+class StoredGrain:
+    """One grain as it lies in the file: its number, the byte offset of its data, and the data's size in bytes."""
+
+    grain: int
+    offset: int
+    size: int
+
+    @property
+    def start(self) -> int:
+        """Sector of its marker."""
+        return self.offset // SECTOR
+
+    @property
+    def sectors(self) -> int:
+        """Sectors that the grain takes with its marker."""
+        return -(-(GrainMarker.SIZE + self.size) // SECTOR)
+
+
+@dataclass(frozen=True)
+class VmdkStructure:
+    """What a file says about itself; ``grains`` in file order.
+
+    The record still lacks the encoder and has the default order of grains.
+    """
+
+    record: VmdkRecord
+    capacity: int
+    grains: list[StoredGrain]
+
+
+def read_structure(outer: Source, path: Path) -> VmdkStructure:
+    """Read and check header, descriptor, grain tables and the markers of all grains."""
+    try:
+        return _Reader(outer, path).read()
+    except CorruptError as error:
+        raise error.located(path) from error
+
+
+class _Reader:
+    def __init__(self, outer: Source, path: Path) -> None:
+        self._outer = outer
+        self._path = path
+
+    def read(self) -> VmdkStructure:
+        header = SparseExtentHeader.parse(self._outer.read(0, min(self._outer.size, SparseExtentHeader.SIZE)))
+        self._check_kind(header)
+        self._check_header(header)
+        record = VmdkRecord(
+            descriptor=self._descriptor(header),
+            deflate="",
+            version=header.version,
+            flags=header.flags,
+            grain_size=header.grainSize,
+            descriptor_offset=header.descriptorOffset,
+            descriptor_size=header.descriptorSize,
+            rgd_offset=header.rgdOffset,
+            gd_offset=header.gdOffset,
+            overhead=header.overHead,
+            unclean_shutdown=header.uncleanShutdown,
+        )
+        geometry = Geometry(record, header.capacity)
+        entries = self._entries(geometry)
+        if not geometry.possible:
+            raise UnsupportedError("VMDK with its parts in an unusual order", path=self._path, offset=0)
+        grains = self._grains(entries, header, geometry)
+        record = msgspec.structs.replace(record, padding=self._padding(header, grains))
+        usual = msgspec.structs.replace(record, gd_offset="after_rgd")
+        if Geometry(usual, header.capacity).gd == geometry.gd:
+            record = usual
+        usual = msgspec.structs.replace(record, overhead="aligned")
+        if Geometry(usual, header.capacity).overhead == geometry.overhead:
+            record = usual
+        return VmdkStructure(record, header.capacity, grains)
+
+    def _corrupt(self, name: str, expected: object, actual: object) -> CorruptError:
+        offset = SparseExtentHeader.offset_of(name)
+        return CorruptError(
+            f"VMDK {name} is impossible", path=self._path, offset=offset, expected=expected, actual=actual
+        )
+
+    def _check_kind(self, header: SparseExtentHeader) -> None:
+        if header.magicNumber != MAGIC:
+            raise CorruptError(
+                "not a VMDK: wrong magic",
+                path=self._path,
+                offset=0,
+                expected=MAGIC.hex(),
+                actual=header.magicNumber.hex(),
+            )
+        flags = Flag(header.flags & sum(Flag))
+        needed = Flag.COMPRESSED | Flag.MARKERS | Flag.REDUNDANT_GRAIN_TABLE
+        reason = ""
+        if header.version not in (1, 2, 3):
+            reason = f"VMDK version {header.version}"
+        elif header.gdOffset == GD_AT_END:
+            reason = "VMDK with its grain directory at the end, as VMware writes it"
+        elif not flags & Flag.COMPRESSED:
+            reason = "VMDK that is sparse, not streamOptimized"
+        elif flags & needed != needed or flags & Flag.ZEROED_GRAIN or header.flags & ~sum(Flag):
+            reason = f"VMDK with flags {header.flags:#x}"
+        elif header.compressAlgorithm != COMPRESSION_DEFLATE:
+            reason = f"VMDK with compression {header.compressAlgorithm}"
+        if reason:
+            raise UnsupportedError(reason, path=self._path, offset=SparseExtentHeader.offset_of("version"))
+
+    def _check_header(self, header: SparseExtentHeader) -> None:
+        size = header.grainSize
+        if not 1 < size <= MAX_GRAIN_SIZE or size & (size - 1):
+            raise self._corrupt("grainSize", f"a power of two up to {MAX_GRAIN_SIZE} sectors", size)
+        if header.numGTEsPerGT != NUM_GTES_PER_GT:
+            raise self._corrupt("numGTEsPerGT", NUM_GTES_PER_GT, header.numGTEsPerGT)
+        if header.capacity > _MAX_SECTORS:
+            raise self._corrupt("capacity", f"at most {_MAX_SECTORS} sectors", header.capacity)
+        if header.lineEnds != LINE_ENDS:
+            raise self._corrupt("lineEnds", LINE_ENDS.hex(), header.lineEnds.hex())
+        sectors = self._outer.size // SECTOR
+        for name in ("descriptorOffset", "descriptorSize", "rgdOffset", "gdOffset", "overHead"):
+            if getattr(header, name) > sectors:
+                raise self._corrupt(name, f"at most {sectors} sectors, the file's size", getattr(header, name))
+        if header.descriptorOffset + header.descriptorSize > sectors:
+            raise self._corrupt("descriptorSize", f"an end within {sectors} sectors", header.descriptorSize)
+
+    def _descriptor(self, header: SparseExtentHeader) -> list[str]:
+        start = header.descriptorOffset * SECTOR
+        data = bytes(self._outer.read(start, header.descriptorSize * SECTOR)).rstrip(b"\0")
+        try:
+            return data.decode().split("\n")
+        except UnicodeDecodeError as error:
+            raise UnsupportedError(
+                "VMDK descriptor that is no UTF-8 text", path=self._path, offset=start + error.start
+            ) from error
+
+    def _words(self, name: str, sector: int, count: int) -> array.array[int]:
+        start, length = sector * SECTOR, count * ENTRY_SIZE
+        if start + length > self._outer.size:
+            raise CorruptError(
+                f"VMDK {name} reaches past the end of the file",
+                path=self._path,
+                offset=start,
+                expected=f"an end within {self._outer.size} bytes",
+                actual=f"{start + length}",
+                hint="The file is truncated or damaged",
+            )
+        values = array.array("I", bytes(self._outer.read(start, length)))
+        if sys.byteorder == "big":
+            values.byteswap()
+        return values
+
+    def _entries(self, geometry: Geometry) -> array.array[int]:
+        """Return the entries of all grain tables, after checking that they lie where this program would put them."""
+        directory = self._words("grain directory", geometry.gd, geometry.tables)
+        for index, found in enumerate(directory):
+            at = geometry.gd * SECTOR + index * ENTRY_SIZE
+            if found * SECTOR + NUM_GTES_PER_GT * ENTRY_SIZE > self._outer.size:
+                raise CorruptError(
+                    f"VMDK grain table {index} lies past the end of the file",
+                    path=self._path,
+                    offset=at,
+                    expected=f"below sector {self._outer.size // SECTOR}",
+                    actual=found,
+                )
+            if found != geometry.table_at(geometry.gd, index):
+                raise UnsupportedError(
+                    "VMDK grain table that is not behind its directory", path=self._path, offset=at, actual=found
+                )
+        if not geometry.tables:
+            return array.array("I")
+        first = geometry.table_at(geometry.gd, 0)
+        return self._words("grain table", first, geometry.tables * NUM_GTES_PER_GT)
+
+    def _grains(self, entries: array.array[int], header: SparseExtentHeader, geometry: Geometry) -> list[StoredGrain]:
+        """Follow the grains through the file: one behind the other, each with a marker that agrees with its table."""
+        table = geometry.table_at(geometry.gd, 0) * SECTOR
+        order = sorted((sector, grain) for grain, sector in enumerate(entries) if sector)
+        if order:
+            self._check_end(order[-1][0], table + order[-1][1] * ENTRY_SIZE)
+        at = header.overHead
+        found = []
+        for sector, grain in order:
+            place = table + grain * ENTRY_SIZE
+            self._check_place(sector, at, place)
+            marker = GrainMarker.parse(self._outer.read(sector * SECTOR, GrainMarker.SIZE))
+            if marker.lba != grain * header.grainSize or grain * header.grainSize >= header.capacity:
+                raise CorruptError(
+                    "VMDK grain marker is of another grain",
+                    path=self._path,
+                    offset=sector * SECTOR,
+                    expected=f"sector {grain * header.grainSize} of {header.capacity}",
+                    actual=marker.lba,
+                )
+            stored = StoredGrain(grain, sector * SECTOR + GrainMarker.SIZE, marker.size)
+            room = min(2 * header.grainSize * SECTOR, self._outer.size - stored.offset)
+            if not 0 < marker.size <= room:
+                raise CorruptError(
+                    "VMDK grain has an impossible size",
+                    path=self._path,
+                    offset=sector * SECTOR + GrainMarker.offset_of("size"),
+                    expected=f"1 to {room} bytes",
+                    actual=marker.size,
+                )
+            found.append(stored)
+            at = sector + stored.sectors
+        return found
+
+    def _check_end(self, sector: int, place: int) -> None:
+        if sector * SECTOR + GrainMarker.SIZE > self._outer.size:
+            raise CorruptError(
+                "VMDK grain lies past the end of the file",
+                path=self._path,
+                offset=place,
+                expected=f"below sector {self._outer.size // SECTOR}",
+                actual=sector,
+                hint="The file is truncated or damaged",
+            )
+
+    def _check_place(self, sector: int, at: int, place: int) -> None:
+        if sector == GTE_ZEROED:
+            raise UnsupportedError("VMDK with zero grains", path=self._path, offset=place)
+        if sector < at:
+            raise CorruptError(
+                "VMDK grain overlaps what comes before it",
+                path=self._path,
+                offset=place,
+                expected=f"sector {at} or later",
+                actual=sector,
+            )
+        if sector > at:
+            raise UnsupportedError(
+                "VMDK with a gap between grains", path=self._path, offset=at * SECTOR, expected=at, actual=sector
+            )
+
+    def _padding(self, header: SparseExtentHeader, grains: list[StoredGrain]) -> int | Literal["whole_grain"]:
+        """Return how many sectors of zeros follow the last grain."""
+        end = grains[-1].start + grains[-1].sectors if grains else header.overHead
+        rest = self._outer.size - end * SECTOR
+        if rest < 0 or rest % SECTOR:
+            raise CorruptError(
+                "VMDK ends within a sector or a grain",
+                path=self._path,
+                offset=self._outer.size,
+                expected=f"whole sectors, at least {end * SECTOR} bytes",
+                actual=self._outer.size,
+                hint="The file is truncated",
+            )
+        if rest > MAX_PADDING * SECTOR or not is_zero(self._outer.read(end * SECTOR, rest)):
+            raise UnsupportedError("VMDK with something after its last grain", path=self._path, offset=end * SECTOR)
+        sectors = rest // SECTOR
+        last = grains[-1].sectors if grains else None
+        return "whole_grain" if sectors == whole_grain_padding(header.grainSize, last) else sectors
+
+
+class VmdkDisk(Source):
+    """The disk inside a streamOptimized VMDK."""
+
+    def __init__(self, outer: Source, structure: VmdkStructure, path: Path) -> None:
+        self._outer = outer
+        self._path = path
+        self._grain_bytes = structure.record.grain_size * SECTOR
+        self._grains = {item.grain: item for item in structure.grains}
+        self.size = structure.capacity * SECTOR
+        self._nonzero: ExtentMap | None = None
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[int, bytes] = OrderedDict()
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the ranges of stored grains."""
+        yield from merge(self._range(grain) for grain in sorted(self._grains))
+
+    def _range(self, grain: int) -> Extent:
+        start = grain * self._grain_bytes
+        return Extent(start, min(self._grain_bytes, self.size - start))
+
+    def nonzero(self) -> ExtentMap:
+        """Decompress all grains once."""
+        if self._nonzero is None:
+            self._nonzero = super().nonzero()
+        return self._nonzero
+
+    def read(self, offset: int, length: int) -> Data:
+        """Decompress the grains that the range touches; the rest is zero."""
+        parts: list[Data] = []
+        while length > 0:
+            grain, inside = divmod(offset, self._grain_bytes)
+            step = min(length, self._grain_bytes - inside)
+            if grain in self._grains:
+                parts.append(memoryview(self._content(grain))[inside : inside + step])
+            else:
+                parts.append(bytes(step))
+            offset, length = offset + step, length - step
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _content(self, grain: int) -> bytes:
+        with self._lock:
+            held = self._recent.get(grain)
+            if held is not None:
+                self._recent.move_to_end(grain)
+                return held
+        content = self.inflate(self._grains[grain])
+        with self._lock:
+            self._recent[grain] = content
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        return content
+
+    def packed(self, stored: StoredGrain) -> Data:
+        """Return a grain's compressed bytes."""
+        return self._outer.read(stored.offset, stored.size)
+
+    def inflate(self, stored: StoredGrain) -> bytes:
+        """Return a grain's content; raises CorruptError unless the stream holds exactly that."""
+        expected = self._range(stored.grain).length
+        decoder = zlib.decompressobj()
+        reason = ""
+        content = b""
+        try:
+            content = decoder.decompress(self.packed(stored), expected + 1)
+        except zlib.error as error:
+            reason = f": {error}"
+        if reason or len(content) != expected or not decoder.eof or decoder.unused_data:
+            raise CorruptError(
+                f"VMDK grain {stored.grain} can't be decompressed{reason}",
+                path=self._path,
+                offset=stored.offset,
+                expected=f"{expected} bytes, {stored.size} compressed",
+                actual=f"{len(content)} bytes",
+            )
+        return content
