@@ -18,7 +18,13 @@ from rehydrator.explain.explain import Options
 from tests.support.disks import MIB, metal_disk
 from tests.support.explaining import change, check_account, compare_disks, compare_files
 
-NEEDED = {"mkfs.ext4": "e2fsprogs", "debugfs": "e2fsprogs", "mkfs.xfs": "xfsprogs", "mkfs.vfat": "dosfstools"}
+NEEDED = {
+    "mkfs.ext4": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mcopy": "mtools",
+}
 
 
 def need_tools(*programs: str) -> None:
@@ -60,6 +66,12 @@ def debugfs(image: Path, requests: list[str]) -> None:
         command("debugfs", "-w", "-R", request, image)
 
 
+def cmp_count(a: Path, b: Path) -> int:
+    """Count differing bytes with cmp."""
+    done = subprocess.run(["cmp", "-l", a, b], check=False, capture_output=True, timeout=120)
+    return done.stdout.count(b"\n")
+
+
 DEBUGFS = [
     pytest.param(["sif /etc/motd mode 0100600"], [(Cause.FILE_METADATA, "inode", "i_mode")], [], id="mode"),
     pytest.param(["sif /etc/motd uid 7"], [(Cause.FILE_METADATA, "inode", "i_uid")], [], id="owner"),
@@ -85,7 +97,7 @@ def test_debugfs(
     shutil.copyfile(ext4, other)
     debugfs(other, requests)
     report = compare_files(ext4, other)
-    check_account(report, sum(x != y for x, y in zip(ext4.read_bytes(), other.read_bytes(), strict=True)))
+    check_account(report, cmp_count(ext4, other))
     assert report.total.unexplained == 0
     for cause, structure, field in expected:
         assert not field or field in change(report, cause, structure).fields
@@ -264,9 +276,46 @@ def test_kernel_changes(ext4: Path, tmp_path: Path, need: Callable[..., None]) -
     finally:
         command("umount", mounted)
     report = compare_files(ext4, other)
-    check_account(report, sum(x != y for x, y in zip(ext4.read_bytes(), other.read_bytes(), strict=True)))
+    check_account(report, cmp_count(ext4, other))
     assert report.total.unexplained == 0
     found = {f"{item.status} {item.path}" for part in report.parts for item in part.files}
     assert {"M /etc/motd", "D /etc/file3", "A /etc/new", "A /moved", "D /etc/file9"} <= found
     assert Cause.JOURNAL in {item.cause for item in report.causes}
+    assert report.health == []
+
+
+MTOOLS = [
+    pytest.param(["mcopy", "-i", "{image}", "{tree}/etc/file3", "::NEW.TXT"], ["A /NEW.TXT"], Cause.ALLOCATION,
+                 id="add"),
+    pytest.param(["mdel", "-i", "{image}", "::EFI/BOOT/GRUB.CFG"], ["D /EFI/BOOT/GRUB.CFG"], Cause.DIR_ENTRY,
+                 id="delete"),
+    pytest.param(["mmd", "-i", "{image}", "::DIR"], ["A /DIR"], Cause.DIR_ENTRY, id="mkdir"),
+    pytest.param(["mattrib", "+r", "-i", "{image}", "::EFI/BOOT/GRUB.CFG"], [], Cause.FILE_METADATA, id="attribute"),
+    pytest.param(["mcopy", "-o", "-i", "{image}", "{tree}/etc/motd", "::EFI/BOOT/GRUB.CFG"], ["M /EFI/BOOT/GRUB.CFG"],
+                 Cause.FILE_CONTENT, id="overwrite"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session", params=["16", "32"])
+def fat(request: pytest.FixtureRequest, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small FAT file system with a few files; read-only."""
+    need_tools("mkfs.vfat", "mcopy")
+    image = tmp_path_factory.mktemp("fat") / "one.img"
+    command("mkfs.vfat", "-C", "-F", request.param, "-s", "1", image, "36000" if request.param == "32" else "8192")
+    command("mmd", "-i", image, "::EFI", "::EFI/BOOT")
+    command("mcopy", "-i", image, tree / "etc" / "file9", "::EFI/BOOT/GRUB.CFG")
+    command("mcopy", "-i", image, tree / "large", "::large file with a long name")
+    return image
+
+
+@pytest.mark.parametrize(("words", "files", "cause"), MTOOLS)
+def test_mtools(words: list[str], files: list[str], cause: Cause, fat: Path, tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "two.img"
+    shutil.copyfile(fat, other)
+    command(*(word.format(image=other, tree=tree) for word in words))
+    report = compare_files(fat, other)
+    check_account(report, cmp_count(fat, other))
+    assert report.total.unexplained == 0
+    assert [f"{item.status} {item.path}" for part in report.parts for item in part.files] == files
+    assert cause in {item.cause for item in report.causes}
     assert report.health == []

@@ -88,12 +88,14 @@ _BY_STRUCTURE: dict[str, Cause] = {
 _TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time")
 _ALLOCATION = re.compile(
     r"^(s_free_(blocks|inodes)|s_r_blocks|s_overhead|sb_(icount|ifree|fdblocks|frextents|imax)"
-    r"|i_block(s_lo|s_high)?$|di_n?(blocks|extents|anextents|big_nextents|big_anextents|nextents64)$|FSI_)"
+    r"|DIR_FstClus|i_block(s_lo|s_high)?$|di_n?(blocks|extents|anextents|big_nextents|big_anextents|nextents64)$|FSI_)"
 )
 _SIZE = re.compile(r"^(s_(inodes|blocks)_count|sb_(dblocks|agcount|agblocks))")
+_METADATA = re.compile(r"^DIR_(Attr|FileSize)$")
+_BOOT_CODE = "boot code"
 _LSN = re.compile(r"_lsn$")
 _CHECKSUM = re.compile(
-    r"(checksum|_csum|csum_|_crc|crc$|crc32|_cksum|h_chksum$|h_chksum\[|HeaderCRC32|ArrayCRC32)", re.IGNORECASE
+    r"(checksum|_csum|csum_|_crc|crc$|crc32|_cksum|chksum$|chksum\[|HeaderCRC32|ArrayCRC32)", re.IGNORECASE
 )
 _NO_CHECKSUM = re.compile(r"^(s_checksum_type|s_checksum_seed|h_chksum_type|h_chksum_size|s_checksum_type)$")
 _STAMPED = frozenset({Kind.SUPERBLOCK, Kind.BACKUP_SUPERBLOCK, Kind.BOOT_SECTOR})
@@ -125,7 +127,7 @@ def reason(structure: str, field: str, *, backup_moved: bool = False) -> Reason:
         return Reason(base)
     if _CHECKSUM.search(field) and not _NO_CHECKSUM.match(field):
         return Reason(base, f"{CHECKSUM}{_summed(structure, field)}")
-    if base is Cause.JOURNAL or structure in (Kind.FILE_DATA, Kind.DIRECTORY):
+    if base is Cause.JOURNAL or structure == Kind.FILE_DATA:
         return Reason(base)
     return Reason(_field_cause(structure, field) or base)
 
@@ -143,6 +145,10 @@ def _field_cause(structure: str, field: str) -> Cause | None:
         return Cause.INODE_TIMESTAMP
     if _ALLOCATION.search(field) or (structure in _STAMPED and _SIZE.search(field)):
         return Cause.ALLOCATION
+    if _METADATA.search(field):
+        return Cause.FILE_METADATA
+    if field == _BOOT_CODE:
+        return Cause.BOOTMAP
     if _LSN.search(field) and structure not in _STAMPED:
         return Cause.JOURNAL
     return None

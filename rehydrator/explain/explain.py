@@ -17,6 +17,7 @@ from rehydrator.explain.owners import DiskOwners, Owner
 from rehydrator.explain.peel import Opened
 from rehydrator.explain.tree import FileChange, Note, Part, Report, Side, Status, Total
 from rehydrator.explain.verdict import verdict
+from rehydrator.fs.probe import Probe
 from rehydrator.report import human
 
 _PLATFORM = re.compile(r"-([a-z0-9]+(?:4k)?)\.(?:x86_64|aarch64|ppc64le|s390x|riscv64)\.")
@@ -116,7 +117,7 @@ class _Builder:
             name=region.name,
             offset=region.extent.offset,
             size=region.extent.length,
-            filesystem=probed.type if probed else "",
+            filesystem=_type(probed),
             bytes=account.bytes,
             blocks=account.blocks,
             files=files,
@@ -167,7 +168,7 @@ class _Builder:
         if owner is None:
             return ""
         probed = self.owners_b.probe(owner.region) or self.owners_a.probe(owner.region)
-        words = [owner.region.name, probed.type if probed else "", owner.path or owner.name]
+        words = [owner.region.name, _type(probed), owner.path or owner.name]
         return f"{owner.extent.offset:#x}: {' '.join(word for word in words if word)}"
 
     def _command(self, owner: Owner, offset: int, length: int) -> str:
@@ -186,6 +187,12 @@ class _Builder:
 def _tree(owners: DiskOwners, name: str, known: dict[str, int]) -> Tree | None:
     region = next((region for region in owners.partitions if region.name == name), None)
     return None if region is None else tree_of(owners.filesystem(region), known)
+
+
+def _type(probed: Probe | None) -> str:
+    if probed is None:
+        return ""
+    return probed.filesystem.type if probed.filesystem else probed.type
 
 
 def _sound_table(owners: DiskOwners) -> PartitionTable | None:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.owner import Ext4Filesystem
+from rehydrator.fs.fat.owner import FatFilesystem
 from rehydrator.fs.place import Filesystem
 from rehydrator.fs.xfs.owner import XfsFilesystem
 
@@ -28,8 +29,30 @@ class Entry:
 class Tree(ABC):
     """The files of one file system. Damage shows as files that are not there."""
 
+    @abstractmethod
+    def entry(self, path: str) -> Entry | None:
+        """Return what lies at ``path``, None for nothing."""
+
+    @abstractmethod
+    def read(self, path: str, entry: Entry) -> bytes:
+        """Return the content of a file or the target of a symbolic link."""
+
+    def content(self, path: str) -> bytes | None:
+        """Return the content at ``path``; None for what is no file, too large to compare, or unreadable."""
+        entry = self.entry(path)
+        if entry is None or entry.kind not in ("file", "symlink") or entry.size > MAX_COMPARED:
+            return None
+        try:
+            return self.read(path, entry)
+        except RehydratorError:
+            return None
+
+
+class InodeTree(Tree):
+    """A file system with inodes; ``known`` are those of paths that need no search, and may grow."""
+
     def __init__(self, known: Mapping[str, int]) -> None:
-        self._known = known  # inodes of paths that need no search; may grow
+        self._known = known
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -43,25 +66,11 @@ class Tree(ABC):
     def entry_of(self, number: int) -> Entry | None:
         """Return what an inode is."""
 
-    @abstractmethod
-    def read(self, entry: Entry) -> bytes:
-        """Return the content of a file or the target of a symbolic link."""
-
     def entry(self, path: str) -> Entry | None:
-        """Return what lies at ``path``, None for nothing."""
+        """Find the inode of a path and read it."""
         number = self._known.get(path) or self._numbers.get(path)
         try:
             return None if number is None else self.entry_of(number)
-        except RehydratorError:
-            return None
-
-    def content(self, path: str) -> bytes | None:
-        """Return the content at ``path``; None for what is no file, too large to compare, or unreadable."""
-        entry = self.entry(path)
-        if entry is None or entry.kind not in ("file", "symlink") or entry.size > MAX_COMPARED:
-            return None
-        try:
-            return self.read(entry)
         except RehydratorError:
             return None
 
@@ -77,7 +86,7 @@ def _kind(mode: int) -> str:
     return "special file"
 
 
-class Ext4Tree(Tree):
+class Ext4Tree(InodeTree):
     """The files of an ext4 file system."""
 
     def __init__(self, filesystem: Ext4Filesystem, known: Mapping[str, int]) -> None:
@@ -93,12 +102,12 @@ class Ext4Tree(Tree):
         inode = self._filesystem.fs.inode(number)
         return Entry(number, _kind(inode.disk.i_mode), inode.size)
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, path: str, entry: Entry) -> bytes:
         """Read a file."""
         return self._filesystem.fs.read_file(entry.number, MAX_COMPARED)
 
 
-class XfsTree(Tree):
+class XfsTree(InodeTree):
     """The files of an XFS file system."""
 
     def __init__(self, filesystem: XfsFilesystem, known: Mapping[str, int]) -> None:
@@ -115,10 +124,26 @@ class XfsTree(Tree):
         inode = self._filesystem.reader.inode(number)
         return None if inode is None else Entry(number, _kind(inode.mode), inode.size)
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, path: str, entry: Entry) -> bytes:
         """Read a file."""
         inode = self._filesystem.reader.inode(entry.number)
         return b"" if inode is None else self._filesystem.reader.read_file(inode)
+
+
+class FatTree(Tree):
+    """The files of a FAT file system, which knows them by path."""
+
+    def __init__(self, filesystem: FatFilesystem) -> None:
+        self._reader = filesystem.reader
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what lies at ``path``."""
+        node = self._reader.nodes.get(path)
+        return None if node is None else Entry(0, "directory" if node.directory else "file", node.size)
+
+    def read(self, path: str, entry: Entry) -> bytes:
+        """Read a file."""
+        return self._reader.content(self._reader.nodes[path])[: entry.size]
 
 
 def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | None:
@@ -128,6 +153,8 @@ def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | N
             return Ext4Tree(filesystem, known)
         case XfsFilesystem():
             return XfsTree(filesystem, known)
+        case FatFilesystem():
+            return FatTree(filesystem)
     return None
 
 

@@ -84,15 +84,10 @@ def _compression(path: Path) -> tuple[Compression, str]:
 
 
 def _decompressed(path: Path, compression: Compression) -> FileSource:
-    """Decompress into a sparse file that is deleted as soon as it is open."""
-    fd, name = tempfile.mkstemp(prefix="rehydrator-explain-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            extents = _write_sparse(stream.fileno(), path, compression)
-        return FileSource(temporary, extents)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Decompress into a sparse file under TMPDIR that never has a name (where the host's file system can do that)."""
+    with tempfile.TemporaryFile() as stream:
+        extents = _write_sparse(stream.fileno(), path, compression)
+        return FileSource(Path(f"/proc/self/fd/{stream.fileno()}"), extents)
 
 
 def _write_sparse(fd: int, path: Path, compression: Compression) -> ExtentMap:

@@ -34,9 +34,17 @@ def _xfs(source: Source) -> Filesystem:
     return XfsFilesystem(source)
 
 
+def _fat(source: Source) -> Filesystem:
+    from rehydrator.fs.fat.owner import FatFilesystem  # noqa: PLC0415
+
+    return FatFilesystem(source)
+
+
 MAGICS = (
     Magic("xfs", 0, b"XFSB", _xfs),
     Magic("ext4", 1024 + 0x38, b"\x53\xef", _ext4),
+    Magic("fat", 54, b"FAT", _fat),
+    Magic("fat", 82, b"FAT", _fat),
 )
 
 
