@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import lzma
-import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Result, fails, fine, leftovers, run
+from tests.support.cli import PROGRAM, Result, environment, fails, fine, leftovers, run
 from tests.support.disks import metal_disk
 from tests.support.releases import ReleaseMaker
 
@@ -199,9 +197,9 @@ def test_rehydrating_to_a_full_disk(
 def test_a_full_device_as_standard_output(small_store: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         process = subprocess.run(
-            ["rehydrator", "rehydrate", "-", "--disk", "aws", "--store", small_store, "--progress", "none"],
-            stdout=full, stderr=subprocess.PIPE, check=False,
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            [*PROGRAM, "rehydrate", "-", "--disk", "aws", "--store", small_store, "--progress", "none"],
+            stdout=full, stderr=subprocess.PIPE, check=False, env=environment(),
         )  # fmt: skip
     assert process.returncode == 2
-    assert process.stderr.decode().splitlines()[0].startswith("rehydrator: error: standard output: cannot be written")
+    (line,) = process.stderr.decode().splitlines()
+    assert line.startswith("rehydrator: error: standard output: cannot be written")

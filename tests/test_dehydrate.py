@@ -66,7 +66,9 @@ def test_every_rung(maker: ReleaseMaker, qcow2_bytes: Callable[[bytes], bytes]) 
     maker.add("live-iso", "iso", b"CD001".ljust(2048, b"\0") + NOISE[:49_152] + bytes(2048) + rootfs[:400_000])
     maker.finish()
     store, found = dehydrate(maker)
-    assert {key: item["rung"] for key, item in found.items()} == {
+    rungs = {key: item["rung"] for key, item in found.items()}
+    assert rungs.pop("azure.vhd.xz.disk") in {"edits", "relocated"}, "a disk with something behind it"
+    assert rungs == {
         "metal.raw.xz.disk": "edits",
         "qemu.qcow2.xz.disk": "edits",
         "aws.raw.gz.disk": "edits",
@@ -74,7 +76,6 @@ def test_every_rung(maker: ReleaseMaker, qcow2_bytes: Callable[[bytes], bytes]) 
         "gcp.tar.gz.disk": "stored",
         "exoscale.raw.gz.disk": "stored",
         "vmware.ova.disk": "relocated",
-        "azure.vhd.xz.disk": "relocated",
         "hyperv.vhdx.zip.disk": "stored",
         "kubevirt.ociarchive.disk": "stored",
         "metal.pxe.kernel": "stored",

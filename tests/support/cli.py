@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
+import tempfile
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+from rehydrator.__main__ import main
 
 PROGRAM = (sys.executable, "-m", "rehydrator")
 _ENVIRONMENT = {
@@ -40,11 +45,45 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> Result:
-    """Run ``rehydrator`` with ``arguments`` to its end."""
-    process = subprocess.run(
-        [*PROGRAM, *map(str, arguments)], capture_output=True, check=False, env=environment(env), cwd=cwd, timeout=300
-    )
-    return Result(process.returncode, process.stdout, process.stderr.decode())
+    """Run ``rehydrator`` with ``arguments`` to its end, in a fork of this process.
+
+    A fork has all modules loaded already, which saves most of a run's time. How the interpreter starts and ends is
+    tested with :data:`PROGRAM`.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if not child:
+            _become_the_program(list(map(str, arguments)), (out.fileno(), err.fileno()), environment(env), cwd)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return Result(code, out.read(), err.read().decode())
+
+
+def _become_the_program(
+    arguments: list[str], streams: tuple[int, int], variables: dict[str, str], cwd: Path | None
+) -> NoReturn:
+    code = 99
+    try:
+        signal.alarm(300)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, stream in enumerate(streams, 1):
+            os.dup2(stream, number)
+        sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w") for number in (1, 2))
+        os.environ.clear()
+        os.environ.update(variables)
+        os.chdir(cwd or Path.cwd())
+        sys.argv = ["rehydrator", *arguments]
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 98
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def fine(*arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> Result:
