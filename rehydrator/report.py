@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 
 import msgspec
 
+from rehydrator.disk.source import Source
+from rehydrator.edits.file_content import FileContent
+from rehydrator.edits.platform import Platform
+from rehydrator.edits.replay import Replay
+from rehydrator.edits.table import Edit, partition_of
+from rehydrator.engines.direct import base_source
+from rehydrator.errors import RehydratorError
+from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.layers.table import layer_for
-from rehydrator.manifest.schema import EditedDisk, Manifest, Relocated, Stored, literal_bytes
+from rehydrator.manifest.schema import CANONICAL, EditedDisk, Manifest, Relocated, Stored, literal_bytes
 from rehydrator.selection import short_name
 from rehydrator.store.reader import Store
 
 SCHEMA = 1
 _SHORT_HASH = 12
+_WIDTH = 100
+_FILESYSTEMS = {"ext4": "ext4", "xfs": "XFS"}
 
 
 class ArtifactReport(msgspec.Struct, frozen=True):
@@ -61,13 +74,14 @@ def is_canonical(manifest: Manifest, store: Store) -> bool:
     return manifest.content.sha256 == store.arch(manifest.artifact.arch).canonical.content.sha256
 
 
-def describe_changes(manifest: Manifest, store: Store) -> list[str]:
-    """Tell the body as a person would."""
+def describe_changes(manifest: Manifest, store: Store, *, texts: bool = False) -> list[str]:
+    """Tell the body as a person would; ``texts`` also reads what the manifest leaves to the base disk."""
     match manifest.body:
         case EditedDisk(edits=[]):
             return ["the canonical disk itself"] if is_canonical(manifest, store) else ["no change"]
         case EditedDisk() as body:
-            return [edit.describe() for edit in body.edits]
+            base = partial(base_source, manifest, store) if texts else None
+            return [*_base_words(body), *_tell(body.edits, base)]
         case Relocated() as body:
             literal = body.literals.content_size if body.literals else 0
             sources = ", ".join(body.references)
@@ -76,8 +90,36 @@ def describe_changes(manifest: Manifest, store: Store) -> list[str]:
             return [f"kept whole: {body.blob.content_size} bytes compressed to {body.blob.size}"]
 
 
-def artifact_report(manifest: Manifest, store: Store) -> ArtifactReport:
-    """Gather everything about one artifact."""
+def _base_words(body: EditedDisk) -> list[str]:
+    return [] if body.base == CANONICAL else [f"told from the disk of {body.base}"]
+
+
+def _tell(edits: Sequence[Edit], base: Callable[[], Source] | None) -> Iterator[str]:
+    """Yield one line for each edit of the whole disk, and one per partition: content first, then bookkeeping."""
+    partitions: dict[str, list[Edit]] = {}
+    for edit in edits:
+        partitions.setdefault(partition_of(edit), []).append(edit)
+    yield from (edit.describe() for edit in partitions.pop("", []))
+    for name, changes in partitions.items():
+        changes.sort(key=lambda edit: not isinstance(edit, Platform | FileContent))
+        yield f"{name}{_filesystem(changes)}: " + "; ".join(_words(edit, base) for edit in changes)
+
+
+def _filesystem(edits: Sequence[Edit]) -> str:
+    """Name the file system that the ops speak of."""
+    kinds = {str(edit.__struct_config__.tag).partition(".")[0] for edit in edits}
+    return next((f" ({name})" for kind, name in _FILESYSTEMS.items() if kind in kinds), "")
+
+
+def _words(edit: Edit, base: Callable[[], Source] | None) -> str:
+    if isinstance(edit, Platform) and base is not None:
+        with suppress(RehydratorError):  # the store's damage is for others to tell
+            return edit.describe_texts(Ext4(Replay(base()).before(edit.partition)))
+    return edit.describe()
+
+
+def artifact_report(manifest: Manifest, store: Store, *, texts: bool = False) -> ArtifactReport:
+    """Gather everything about one artifact; for ``texts`` see :func:`describe_changes`."""
     identity = manifest.artifact
     return ArtifactReport(
         name=manifest.shipped.name,
@@ -98,13 +140,13 @@ def artifact_report(manifest: Manifest, store: Store) -> ArtifactReport:
         stored_size=stored_size(manifest, store),
         literal_bytes=literal_bytes(manifest),
         layers=[layer_for(record).describe(record) for record in manifest.layers],
-        changes=describe_changes(manifest, store),
+        changes=describe_changes(manifest, store, texts=texts),
     )
 
 
-def store_report(manifests: Sequence[Manifest], store: Store) -> StoreReport:
+def store_report(manifests: Sequence[Manifest], store: Store, *, texts: bool = False) -> StoreReport:
     """Gather everything about several artifacts."""
-    return StoreReport(SCHEMA, [artifact_report(item, store) for item in manifests])
+    return StoreReport(SCHEMA, [artifact_report(item, store, texts=texts) for item in manifests])
 
 
 def human(size: int) -> str:
@@ -158,7 +200,14 @@ def info_text(item: ArtifactReport) -> Iterator[str]:
     for layer in item.layers:
         yield f"  layer         {layer}"
     for change in item.changes:
-        yield f"  change        {change}"
+        yield from textwrap.wrap(
+            change,
+            _WIDTH,
+            initial_indent="  change        ",
+            subsequent_indent=" " * 16,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     yield f"  literal bytes {item.literal_bytes}"
 
 

@@ -43,7 +43,7 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, store_path: Pa
     """Tell everything about artifacts: what differs from the canonical, sizes, hashes."""
     with Store(store_path) as store:
         choice = Choice(disks=names, everything=not names)
-        report = store_report(choose(store, architectures(store, arch), choice), store)
+        report = store_report(choose(store, architectures(store, arch), choice), store, texts=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
         return

@@ -23,7 +23,7 @@ class Edit(Protocol):
         ...
 
     def describe(self) -> str:
-        """Say in a few words what the change is."""
+        """Say in a few words what the change is; the partition is told by whoever asks."""
         ...
 
     def literal_bytes(self) -> int:

@@ -10,6 +10,7 @@ import msgspec
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.fields import Fields, changed, updated
 from rehydrator.edits.replay import Replay
+from rehydrator.edits.words import counted
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4 import checksums
 from rehydrator.fs.ext4.c_ext4 import GroupDesc, GroupDesc64
@@ -68,16 +69,16 @@ class Ext4Allocation(msgspec.Struct, tag="ext4.allocation", tag_field="op", froz
     def describe(self) -> str:
         """Count blocks and inodes."""
         words = [
-            f"{sum(span.count for span in spans)} {what}"
-            for spans, what in (
-                (self.blocks_taken, "blocks taken"),
-                (self.blocks_freed, "blocks freed"),
-                (self.inodes_taken, "inodes taken"),
-                (self.inodes_freed, "inodes freed"),
+            f"{counted(sum(span.count for span in spans), noun)} {what}"
+            for spans, noun, what in (
+                (self.blocks_taken, "block", "taken"),
+                (self.blocks_freed, "block", "freed"),
+                (self.inodes_taken, "inode", "taken"),
+                (self.inodes_freed, "inode", "freed"),
             )
             if spans
         ]
-        return f"{self.partition}: {', '.join(words) or 'group descriptors'}"
+        return ", ".join(words) or counted(len(self.groups), "group descriptor")
 
     def literal_bytes(self) -> int:
         """Return none: every bit has its name."""

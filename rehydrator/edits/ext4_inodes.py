@@ -11,6 +11,7 @@ from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.fields import Fields, Value, changed, updated
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.times import TimeTable, ext4_time, ext4_words
+from rehydrator.edits.words import listed
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4.c_ext4 import EXTENT_MAGIC, ExtentHeader, ExtentLeaf, InodeFlag, LargeInode
 from rehydrator.fs.ext4.ext4 import Ext4
@@ -18,6 +19,7 @@ from rehydrator.fs.ext4.inode import InodeInfo
 
 DERIVED = ("i_checksum_lo", "i_checksum_hi")
 _TIMES = ("i_atime", "i_ctime", "i_mtime", "i_crtime")
+_TIME_FIELDS = frozenset({*_TIMES, "i_dtime"})
 _TAIL = "i_xattr_ibody"
 _HEX = "0x"
 
@@ -62,10 +64,15 @@ class Ext4Inodes(msgspec.Struct, tag="ext4.inodes", tag_field="op", frozen=True)
         move_blocks(state, moves)
 
     def describe(self) -> str:
-        """Count the inodes, and those that moved."""
-        times = sum(bool(change.set.keys() & set(_TIMES)) for change in self.inodes)
-        moved = sum(change.extents is not None for change in self.inodes)
-        return f"{self.partition}: {times} inode times" + (f", {moved} files placed elsewhere" if moved else "")
+        """Count inodes by what changes in them."""
+        fields = [change.set.keys() for change in self.inodes]
+        counts = {
+            "inode time": sum(bool(keys & _TIME_FIELDS) for keys in fields),
+            "inode generation": sum("i_generation" in keys for keys in fields),
+            "other inode change": sum(bool(keys - _TIME_FIELDS - {"i_generation"}) for keys in fields),
+            "moved file": sum(change.extents is not None for change in self.inodes),
+        }
+        return ", ".join(listed(counts))
 
     def literal_bytes(self) -> int:
         """Return none: every field has its name."""

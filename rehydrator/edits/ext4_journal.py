@@ -18,6 +18,7 @@ from rehydrator.edits.fields import Fields, changed, updated
 from rehydrator.edits.literal import LiteralRun, literal_runs, write_runs
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.times import Time, TimeTable
+from rehydrator.edits.words import counted
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4 import checksums, jbd2
 from rehydrator.fs.ext4.c_ext4 import SUPER_OFFSET, SuperBlock
@@ -91,8 +92,7 @@ class Ext4Journal(msgspec.Struct, tag="ext4.journal", tag_field="op", frozen=Tru
 
     def describe(self) -> str:
         """Count transactions."""
-        count = len(self.transactions)
-        return f"{self.partition}: {count} journal transaction{'s' * (count != 1)}"
+        return counted(len(self.transactions), "journal transaction") if self.transactions else "journal superblock"
 
     def literal_bytes(self) -> int:
         """Sum of the copies' bytes without a name."""

@@ -30,7 +30,7 @@ class Ext4Superblock(msgspec.Struct, tag="ext4.superblock", tag_field="op", froz
 
     def describe(self) -> str:
         """Name the fields."""
-        return f"{self.partition}: superblock {', '.join(self.set)}"
+        return f"superblock {', '.join(self.set)}"
 
     def literal_bytes(self) -> int:
         """Return none: every field has its name."""

@@ -8,6 +8,7 @@ import msgspec
 
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.replay import Replay
+from rehydrator.edits.words import counted
 from rehydrator.fs.ext4.ext4 import Ext4
 
 MAX_TEXT = 64 << 10
@@ -27,7 +28,7 @@ class FileContent(msgspec.Struct, tag="file", tag_field="op", frozen=True):
 
     def describe(self) -> str:
         """Name the file."""
-        return f"{self.partition}: {self.path} rewritten, {len(self.text.encode())} bytes"
+        return f"{self.path} rewritten, {counted(len(self.text.encode()), 'byte')}"
 
     def literal_bytes(self) -> int:
         """Return none: the content is there to be read."""

@@ -6,6 +6,7 @@ The manifest says only the platform's id. The texts follow from the base's BLS e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,7 +52,13 @@ class Platform(msgspec.Struct, tag="platform", tag_field="op", frozen=True):
 
     def describe(self) -> str:
         """Name the platform."""
-        return f"{self.partition}: kernel arguments and console settings of platform {self.id}"
+        return f"kernel arguments and console settings of platform {self.id}"
+
+    def describe_texts(self, base: Ext4) -> str:
+        """Tell the arguments and commands themselves; ``base`` is the partition before the edit."""
+        texts = [(_read(base, text.path) or "", text) for text in platform_texts(base, self.id)]
+        words = [_told(before, text) for before, text in texts if before.encode() != text.content]
+        return "; ".join(dict.fromkeys(words)) or self.describe()
 
     def literal_bytes(self) -> int:
         """Return none: the texts are told, not stored."""
@@ -81,6 +88,16 @@ def platform_texts(base: Ext4, platform: str) -> list[PlatformText]:
         if written is not None:
             texts.append(PlatformText(console.PATH, written.encode()))
     return texts
+
+
+def _told(before: str, text: PlatformText) -> str:
+    """Tell one new text: the kernel arguments that go and come, or the console's commands."""
+    after = text.content.decode()
+    if text.path == console.PATH:
+        commands = (console.commands_of(after) or "").splitlines()
+        return f"console.cfg rewritten: {', '.join(commands) or 'no commands'}"
+    old, new = (Counter((bls.options_of(entry) or "").split()) for entry in (before, after))
+    return " ".join(["kernel arguments", *(f"-{word}" for word in old - new), *(f"+{word}" for word in new - old)])
 
 
 def _platforms(base: Ext4) -> settings.Platforms | None:

@@ -31,3 +31,8 @@ Edit: TypeAlias = (
     | XfsLogRecords
     | Blocks
 )
+
+
+def partition_of(edit: Edit) -> str:
+    """Return the name of the partition that an edit changes, empty for one of the whole disk."""
+    return "" if isinstance(edit, Grow | Blocks) else edit.partition

@@ -9,6 +9,7 @@ import msgspec
 from rehydrator.edits.fields import Fields, changed, updated
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.times import Time, TimeTable
+from rehydrator.edits.words import listed
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.xfs.c_xfs import Diflag2, XfsDinode, XfsDinodeNrext64, XfsDsb
 from rehydrator.fs.xfs.checksums import Seal, reseal
@@ -56,8 +57,7 @@ class XfsInodes(msgspec.Struct, tag="xfs.inodes", tag_field="op", frozen=True):
         """Count the inodes."""
         access = sum(set(change.set) == {"di_atime"} for change in self.inodes)
         other = len(self.inodes) - access
-        words = [f"{access} access times"] * bool(access) + [f"{other} inodes"] * bool(other)
-        return f"{self.partition}: {', '.join(words)}"
+        return ", ".join(listed({"access time": access, "changed inode": other}))
 
     def literal_bytes(self) -> int:
         """Return none: every field has its name."""
@@ -80,7 +80,7 @@ class XfsSuperblock(msgspec.Struct, tag="xfs.superblock", tag_field="op", frozen
 
     def describe(self) -> str:
         """Name the fields."""
-        return f"{self.partition}: superblock {', '.join(self.set)}"
+        return f"superblock {', '.join(self.set)}"
 
     def literal_bytes(self) -> int:
         """Return none: every field has its name."""

@@ -15,6 +15,7 @@ import msgspec
 from rehydrator.edits.fields import Fields, changed, updated
 from rehydrator.edits.literal import LiteralRun, literal_runs, write_runs
 from rehydrator.edits.replay import Replay
+from rehydrator.edits.words import counted
 from rehydrator.edits.xfs_inodes import TIMES, dinode, inode_bytes, xfs_layout
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.xfs.c_xfs import XFS_SB_MAGIC, Diflag2, XfsDinode, XfsDsb
@@ -93,7 +94,7 @@ class XfsLogRecords(msgspec.Struct, tag="xfs.log", tag_field="op", frozen=True):
 
     def describe(self) -> str:
         """Count the records."""
-        return f"{self.partition}: {len(self.records)} log records"
+        return counted(len(self.records), "log record")
 
     def literal_bytes(self) -> int:
         """Sum of the payload bytes without a name."""
@@ -126,7 +127,7 @@ class XfsStamp(msgspec.Struct, tag="xfs.stamp", tag_field="op", frozen=True):
 
     def describe(self) -> str:
         """Count the blocks."""
-        return f"{self.partition}: {sum(run.count for run in self.runs)} log blocks stamped by a mount"
+        return f"{counted(sum(run.count for run in self.runs), 'log block')} stamped by a mount"
 
     def literal_bytes(self) -> int:
         """Return none: each header follows from its run."""

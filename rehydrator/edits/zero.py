@@ -31,7 +31,7 @@ class Zero(msgspec.Struct, tag="zero", tag_field="op", frozen=True):
 
     def describe(self) -> str:
         """Tell the amount."""
-        return f"{self.partition}: {sum(run.length for run in self.runs)} bytes of free space are zero again"
+        return f"{sum(run.length for run in self.runs)} bytes of free space zero again"
 
     def literal_bytes(self) -> int:
         """Return none: zeros are not stored."""

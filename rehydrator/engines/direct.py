@@ -54,7 +54,7 @@ def body_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
         raise StoreDamagedError("artifacts refer to each other in a circle", actual=manifest.artifact.key)
     match manifest.body:
         case EditedDisk() as body:
-            return _edited(body, manifest, depot, depth)
+            return edited_disk(base_source(manifest, depot, depth=depth), body, _blob_reader(manifest, depot))
         case Relocated() as body:
             return _relocated(body, manifest, depot, depth)
         case Stored() as body:
@@ -68,12 +68,13 @@ def _reference(name: str, manifest: Manifest, depot: Depot, depth: int) -> Sourc
     return artifact_source(depot.manifest_by_key(arch, name), depot, depth=depth + 1)
 
 
-def _edited(body: EditedDisk, manifest: Manifest, depot: Depot, depth: int) -> Source:
-    if body.base == CANONICAL:
-        base = depot.canonical(manifest.artifact.arch)
-    else:
-        base = body_source(depot.manifest_by_key(manifest.artifact.arch, body.base), depot, depth=depth + 1)
-    return edited_disk(base, body, _blob_reader(manifest, depot))
+def base_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
+    """Return the disk that the manifest's edits are applied to; for a body without edits the canonical."""
+    base = manifest.body.base if isinstance(manifest.body, EditedDisk) else CANONICAL
+    arch = manifest.artifact.arch
+    if base == CANONICAL:
+        return depot.canonical(arch)
+    return body_source(depot.manifest_by_key(arch, base), depot, depth=depth + 1)
 
 
 def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Source:
