@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import packages
 from tests.support.cli import fine
 from tests.support.disks import MIB, metal_disk, sibling
 from tests.support.releases import ReleaseMaker
@@ -27,18 +28,6 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
-_PACKAGES = {
-    "qemu-img": "qemu-utils (Fedora: qemu-img)",
-    "qemu-io": "qemu-utils (Fedora: qemu-img)",
-    "sfdisk": "fdisk (Fedora: util-linux)",
-    "zstd": "zstd",
-    "mount": "mount (Fedora: util-linux)",
-    "losetup": "mount (Fedora: util-linux)",
-    "xz": "xz-utils (Fedora: xz)",
-    "e2fsck": "e2fsprogs",
-    "xfs_repair": "xfsprogs",
-}
-
 
 @pytest.fixture(scope="session")
 def need() -> Callable[..., None]:
@@ -47,7 +36,7 @@ def need() -> Callable[..., None]:
     def check(*programs: str, root: bool = False) -> None:
         missing = [name for name in programs if shutil.which(name) is None]
         if missing:
-            pytest.skip("missing: " + ", ".join(f"{name}, in package {_PACKAGES[name]}" for name in missing))
+            pytest.skip("missing: " + "; ".join(map(packages.described, missing)))
         if root and os.geteuid() != 0:
             pytest.skip("needs root")
 

@@ -12,15 +12,11 @@ from pathlib import Path
 import pytest
 
 from rehydrator.store.reader import Store
+from tests.support import packages
+from tests.support.packages import PACKAGES
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = [ROOT / "scripts/demo", ROOT / "scripts/test", ROOT / ".ci/run", *sorted((ROOT / "scripts/lib").glob("*.sh"))]
-PACKAGES = {
-    fields[0]: tuple(fields[1:])
-    for line in (ROOT / "scripts/lib/packages.txt").read_text(encoding="utf-8").splitlines()
-    if line and not line.startswith("#")
-    for fields in [line.split()]
-}
 
 
 def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -72,6 +68,12 @@ def test_programs_that_tests_need_are_listed() -> None:
         for call in re.findall(r"\bneed\(([^)]*)\)", path.read_text(encoding="utf-8")):
             for program in re.findall(r'"([\w.-]+)"', call):
                 assert program in PACKAGES, f"{path.name} needs {program}"
+
+
+def test_a_missing_program_is_told_with_its_package() -> None:
+    assert packages.described("qemu-img") == "qemu-img, in package qemu-utils (Fedora: qemu-img)"
+    assert packages.described("zstd") == "zstd, in package zstd"
+    assert packages.described("no-such-program") == "no-such-program"
 
 
 def refusing(directory: Path, *programs: str) -> str:

@@ -1,0 +1,23 @@
+"""The system programs that tests use, as ``scripts/lib/packages.txt`` lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LIST = Path(__file__).parent.parent.parent / "scripts" / "lib" / "packages.txt"
+
+# Debian's and Fedora's package by program
+PACKAGES = {
+    words[0]: (words[1], words[2])
+    for line in LIST.read_text(encoding="utf-8").splitlines()
+    for words in [line.partition("#")[0].split()]
+    if words
+}
+
+
+def described(program: str) -> str:
+    """Name a program and its package, as far as the list knows it."""
+    if program not in PACKAGES:
+        return program
+    debian, fedora = PACKAGES[program]
+    return f"{program}, in package {debian}" + (f" (Fedora: {fedora})" if fedora != debian else "")
