@@ -63,7 +63,7 @@ def test_every_rung(maker: ReleaseMaker, qcow2_bytes: Callable[[bytes], bytes]) 
     maker.add("live-kernel", "", NOISE[:50_000])
     maker.add("live-initramfs", "img", NOISE[50_000:99_999])
     maker.add("live-rootfs", "img", rootfs)
-    maker.add("live-iso", "iso", b"CD001".ljust(2048, b"\0") + NOISE[:49_152] + bytes(2048) + rootfs[:400_000])
+    maker.add("live-iso", "iso", b"CD001".ljust(2048, b"\0") + NOISE[:49_152] + bytes(2048) + rootfs[307_200:])
     maker.finish()
     store, found = dehydrate(maker)
     rungs = {key: item["rung"] for key, item in found.items()}
