@@ -219,3 +219,15 @@ def test_inputs_are_not_written(raw: Path, release_dir: Path) -> None:
     after = raw.stat()
     assert (after.st_mtime_ns, after.st_size) == (before.st_mtime_ns, before.st_size)
     assert FileSource(raw).size == before.st_size
+
+
+def test_truncated_container(qcow2_of: Path, tmp_path: Path) -> None:
+    """What can't be taken apart is said to be so, with the place of the damage."""
+    cut = tmp_path / "cut.qcow2"
+    cut.write_bytes(qcow2_of.read_bytes()[:3_000_000])
+    report = compare_files(qcow2_of, cut)
+    check_account(report)
+    assert report.verdict.startswith("cut could not be taken apart and is compared as it is: ")
+    assert report.total.unexplained > 0
+    assert any(note.image == "cut" and "qcow2" in note.text for note in report.health)
+    assert run("explain", qcow2_of, cut, "--stat").code == 3

@@ -76,7 +76,7 @@ class _Builder:
         health_a = self._health(self.side_a.name, self.owners_a, self.a)
         health_b = self._health(self.side_b.name, self.owners_b, self.b)
         return Report(
-            verdict=verdict(self.side_a, self.side_b, parts, causes, container, unlike, total),
+            verdict=self._unpeeled() + verdict(self.side_a, self.side_b, parts, causes, container, unlike, total),
             identical=identical,
             a=self.side_a,
             b=self.side_b,
@@ -155,6 +155,12 @@ class _Builder:
         )
 
     # -- the rest of the report
+
+    def _unpeeled(self) -> str:
+        """Warn where bytes of a container are compared as if they were a disk's."""
+        pairs = ((self.side_a, self.a), (self.side_b, self.b))
+        names = [side.name for side, opened in pairs if opened.problems]
+        return f"{' and '.join(names)} could not be taken apart and is compared as it is: " if names else ""
 
     def _disk(self) -> Iterator[str]:
         one, two = self.a.disk.size, self.b.disk.size
