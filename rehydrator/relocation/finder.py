@@ -8,6 +8,7 @@ The index holds one entry per 4 KiB of reference data, about 100 bytes each.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from rehydrator.disk.extents import BLOCK, CHUNK, Extent, chunks
@@ -74,14 +75,17 @@ def find(target: Source, index: ContentIndex) -> list[Segment]:
 
 
 def _next_hit(target: Source, index: ContentIndex, at: int, end: int) -> tuple[int, int, int] | None:
+    """Look at ``at`` itself, which may be where a file of any size ended, then at each multiple of STEP."""
     while at + BLOCK <= end:
         length = min(CHUNK, end - at)
         data = bytes(target.read(at, length))
-        for inside in range(0, length - BLOCK + 1, STEP):
+        first = -at % STEP
+        aligned = range(first, length - BLOCK + 1, STEP)
+        for inside in itertools.chain((0,) if first else (), aligned):
             hit = index.look_up(data[inside : inside + BLOCK])
             if hit is not None:
                 return at + inside, *hit
-        at += (length - BLOCK) // STEP * STEP + STEP
+        at += first + len(aligned) * STEP
     return None
 
 
