@@ -84,6 +84,18 @@ def test_a_hit_grows_in_both_directions() -> None:
     ]
 
 
+@pytest.mark.parametrize("size", [5 * BLOCK + 1, 5 * BLOCK + 511, 7 * BLOCK + 1000])
+def test_files_of_any_size_do_not_hide_what_follows(size: int) -> None:
+    """As on an ISO: a file ends anywhere, the next one begins at the next sector, or at once."""
+    first, second = random.Random(7).randbytes(size), random.Random(8).randbytes(9 * BLOCK)
+    for gap in (0, -size % 2048):
+        target = first + b"p" * gap + second
+        segments = find(BytesSource(target), indexed(first, second))
+        assert {item.reference for item in segments} - {LITERAL} == {0, 1}
+        assert sum(item.length for item in segments if item.reference == LITERAL) <= gap
+        assert assembled(target, segments, [first, second]) == target
+
+
 def test_shuffled_blocks_are_all_found() -> None:
     target = shuffled(REFERENCES[0], 3)
     segments = find(BytesSource(target), indexed(REFERENCES[0]))
