@@ -16,6 +16,7 @@ import pytest
 
 from rehydrator.cli import cli
 from rehydrator.errors import ExitCode
+from rehydrator.layers.table import FORMATS
 from rehydrator.manifest.schema import EditedDisk, Manifest, Rung, StoreIndex
 from rehydrator.relocation.segments import Segment
 from rehydrator.store.reader import Store
@@ -143,8 +144,8 @@ def test_every_command_is_shown() -> None:
         for name, child in command.commands.items():
             yield from leaves(child, (*path, name))
 
-    shown = commands(README)
-    missing = [path for path in leaves(cli, ()) if not any(tuple(item[: len(path)]) == path for item in shown)]
+    used = commands(README)
+    missing = [path for path in leaves(cli, ()) if not any(tuple(item[: len(path)]) == path for item in used)]
     assert missing == []
 
 
@@ -156,6 +157,38 @@ def rows(text: str, heading: str) -> list[str]:
 
 def test_exit_codes() -> None:
     assert [int(code) for code in rows(README, "code")] == list(ExitCode)
+
+
+def test_exit_codes_in_help() -> None:
+    told = cli.help or ""
+    assert [int(code) for code in re.findall(r"\b(\d+) [a-z]", told.partition("explain")[0])] == list(ExitCode)
+
+
+def test_containers() -> None:
+    assert rows(README, "container") == [item.name for item in FORMATS]
+
+
+def shown(name: str) -> list[str]:
+    """The lines of the README between two marks."""
+    found = README.partition(f"<!-- {name}:begin -->\n```\n")[2].partition("\n```\n")[0].splitlines()
+    assert found
+    return found
+
+
+def golden(name: str) -> list[str]:
+    return (ROOT / "tests" / "golden" / name).read_text(encoding="utf-8").splitlines()
+
+
+def test_info_is_shown_as_it_is() -> None:
+    left_out = re.compile("  (platform|shipped|rehydrates|compressed|rung|layer) ")
+    assert shown("info") == [line for line in golden("info-openstack.txt") if not left_out.match(line)]
+
+
+def test_explain_is_shown_as_it_is() -> None:
+    *begin, _, _, last = shown("explain")
+    whole = golden("explain.openstack.txt")
+    assert whole[: len(begin)] == begin
+    assert whole[-1] == last
 
 
 @pytest.mark.parametrize("text", [README, MANIFEST], ids=["README", "manifest"])

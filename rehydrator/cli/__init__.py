@@ -16,7 +16,8 @@ from rehydrator.cli.rehydrate import rehydrate
 def cli() -> None:
     """Keep one CoreOS disk image per architecture and give back every file of the release, bit for bit.
 
-    Exit codes: 0 fine, 1 mismatch or damage, 2 usage or I/O error, 3 not supported.
+    Exit codes: 0 fine, 1 mismatch or damage, 2 usage or I/O error, 3 not supported, 130 interrupted.
+    For 'explain': 0 identical, 1 different, 2 usage or I/O error, 3 not all bytes explained.
     """
 
 
