@@ -8,13 +8,17 @@ from typing import Any, TypeAlias
 from rehydrator.disk.source import Source
 from rehydrator.layers.base import Layer
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
+from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
+from rehydrator.layers.c_tar import MAGIC_OFFSET as TAR_MAGIC_OFFSET
 from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import Qcow2Record
+from rehydrator.layers.tar import TarLayer
+from rehydrator.layers.tar_record import TarRecord
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_record import VmdkRecord
 
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Format:
 FORMATS = (
     Format("qcow2", QCOW2_MAGIC, 0, Qcow2Layer()),
     Format("vmdk", VMDK_MAGIC, 0, VmdkLayer()),
+    Format("tar", TAR_MAGIC, TAR_MAGIC_OFFSET, TarLayer()),
 )
 
 

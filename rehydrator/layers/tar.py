@@ -1,0 +1,208 @@
+"""The tar layer: archives around one disk, such as an OVA or a disk.raw with holes, written by GNU tar."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from rehydrator.disk.extents import Data, Extent, chunks
+from rehydrator.disk.source import BytesSource, Source, Window
+from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.layers.base import Unwrapped, compact
+from rehydrator.layers.c_tar import BLOCKSIZE, RECORDSIZE, Type
+from rehydrator.layers.tar_header import header_blocks
+from rehydrator.layers.tar_read import MAX_DISK, MAX_LITERAL, Found, read_members
+from rehydrator.layers.tar_record import Piece, TarMember, TarRecord
+
+
+class TarLayer:
+    """Wraps a disk into a tar archive beside small members, and back."""
+
+    def unwrap(self, outer: Source, path: Path) -> Unwrapped:
+        """Read the archive; its largest file is the disk. Checks that :meth:`wrap` gives all other bytes back."""
+        found = read_members(outer, path)
+        files = [number for number, item in enumerate(found) if item.is_file]
+        if not files:
+            raise UnsupportedError("a tar without a file", path=path, offset=0)
+        disk = max(files, key=lambda number: found[number].data.length)
+        members = [
+            item.member if number == disk else _with_content(item, outer, path) for number, item in enumerate(found)
+        ]
+        padding = outer.size - found[-1].end
+        record = TarRecord(
+            [compact(member) for member in members],
+            disk=disk,
+            style=found[disk].style,
+            padding="blocked" if padding == _blocked(found[-1].end) else padding,
+        )
+        inner = _inner(outer, found[disk])
+        record = compact(record)
+        self._check(outer, TarImage(inner, record), path)
+        return Unwrapped(inner, record)
+
+    def _check(self, outer: Source, again: TarImage, path: Path) -> None:
+        """Compare everything but the disk, which is right by construction."""
+        if again.size != outer.size:
+            raise UnsupportedError("this tar would get another size", path=path, expected=outer.size, actual=again.size)
+        for piece in chunks(again.literal()):
+            if again.read(*piece) != bytes(outer.read(*piece)):
+                raise UnsupportedError("this tar would not be written back exactly", path=path, offset=piece.offset)
+
+    def wrap(self, inner: Source, record: TarRecord, tables: Sequence[bytes] = ()) -> Source:
+        """Return the archive around ``inner``."""
+        return TarImage(inner, record)
+
+    def describe(self, record: TarRecord) -> str:
+        """Name the disk, its map and the other members."""
+        disk = record.members[record.disk]
+        sparse = f" in {len(disk.sparse)} pieces" if disk.sparse else ""
+        others = ", ".join(item.name for number, item in enumerate(record.members) if number != record.disk)
+        return f"{record.style} tar of {disk.name}{sparse}" + (f" with {others}" if others else "")
+
+
+def _with_content(item: Found, outer: Source, path: Path) -> TarMember:
+    """Return a member that is not the disk with its content."""
+    if item.member.type == Type.GNU_SPARSE:
+        raise UnsupportedError("a tar with two sparse files", path=path, offset=item.data.offset)
+    if item.data.length > MAX_LITERAL:
+        raise UnsupportedError(
+            "a tar with two large files",
+            path=path,
+            offset=item.data.offset,
+            expected=f"at most {MAX_LITERAL} bytes beside the disk",
+            actual=item.data.length,
+        )
+    content = bytes(outer.read(*item.data))
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return msgspec.structs.replace(item.member, data=content)
+    return msgspec.structs.replace(item.member, text=text.split("\n") if text else [])
+
+
+def _inner(outer: Source, item: Found) -> Source:
+    if item.member.type == Type.GNU_SPARSE:
+        return Expanded(outer, item.data.offset, item.member.sparse, item.real_size)
+    return Window(outer, *item.data)
+
+
+def _blocked(end: int) -> int:
+    """Return the zeros that GNU tar writes after the last member, which ends at ``end``."""
+    return -(-(end + 2 * BLOCKSIZE) // RECORDSIZE) * RECORDSIZE - end
+
+
+class Expanded(Source):
+    """A sparse member with its holes: ``pieces`` lie one behind the other from byte ``start`` of ``outer`` on."""
+
+    def __init__(self, outer: Source, start: int, pieces: Sequence[Piece], size: int) -> None:
+        self._outer = outer
+        self.size = size
+        self._pieces = [piece for piece in pieces if piece.length]
+        self._offsets = [piece.offset for piece in self._pieces]
+        self._places: list[int] = []
+        for piece in self._pieces:
+            self._places.append(start)
+            start += piece.length
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the pieces."""
+        for piece in self._pieces:
+            yield Extent(piece.offset, piece.length)
+
+    def read(self, offset: int, length: int) -> Data:
+        """Read the pieces; the rest is zero."""
+        parts: list[Data] = []
+        end = offset + length
+        index = max(bisect.bisect_right(self._offsets, offset) - 1, 0)
+        for piece, place in zip(self._pieces[index:], self._places[index:], strict=True):
+            if piece.offset >= end:
+                break
+            start, stop = max(piece.offset, offset), min(piece.offset + piece.length, end)
+            if start < stop:
+                parts += [bytes(start - offset), self._outer.read(place + start - piece.offset, stop - start)]
+                offset = stop
+        parts.append(bytes(end - offset))
+        return b"".join(parts)
+
+
+class TarImage(Source):
+    """A tar archive computed from its disk and record."""
+
+    def __init__(self, disk: Source, record: TarRecord) -> None:
+        if not 0 <= record.disk < len(record.members) or disk.size > MAX_DISK:
+            raise MismatchError("the tar record names no disk")
+        self._parts: list[Source] = []
+        self._starts = [0]
+        self._disk_parts = range(0)
+        for number, member in enumerate(record.members):
+            if number == record.disk:
+                self._add_disk(disk, member, record)
+            else:
+                content = member.content
+                self._add(BytesSource(header_blocks(member, record.style, len(content), len(content))))
+                self._add(BytesSource(content))
+            self._add(Zeros(-self._starts[-1] % BLOCKSIZE))
+        padding = _blocked(self._starts[-1]) if record.padding == "blocked" else record.padding
+        if not 0 <= padding <= MAX_DISK:
+            raise MismatchError("the tar record holds impossible numbers")
+        self._add(Zeros(padding))
+        self.size = self._starts[-1]
+
+    def _add(self, part: Source) -> None:
+        if part.size:
+            self._parts.append(part)
+            self._starts.append(self._starts[-1] + part.size)
+
+    def _add_disk(self, disk: Source, member: TarMember, record: TarRecord) -> None:
+        sparse = member.type == Type.GNU_SPARSE
+        pieces = member.sparse if sparse else [Piece(0, disk.size)]
+        held = sum(piece.length for piece in pieces)
+        self._add(BytesSource(header_blocks(member, record.style, held, disk.size)))
+        first = len(self._parts)
+        for piece in pieces:
+            if piece.offset < 0 or piece.length < 0 or piece.offset + piece.length > disk.size:
+                raise MismatchError(
+                    "the disk does not fit the tar record", expected=piece.offset + piece.length, actual=disk.size
+                )
+            self._add(Window(disk, piece.offset, piece.length))
+        self._disk_parts = range(first, len(self._parts))
+
+    def literal(self) -> Iterator[Extent]:
+        """Yield the ranges of all that is not the disk."""
+        for index, part in enumerate(self._parts):
+            if index not in self._disk_parts:
+                yield Extent(self._starts[index], part.size)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the whole archive: tar writes no holes."""
+        if self.size:
+            yield Extent(0, self.size)
+
+    def read(self, offset: int, length: int) -> Data:
+        """Read from the parts that the range touches."""
+        found: list[Data] = []
+        while length > 0:
+            index = bisect.bisect_right(self._starts, offset) - 1
+            inside = offset - self._starts[index]
+            step = min(length, self._parts[index].size - inside)
+            found.append(self._parts[index].read(inside, step))
+            offset, length = offset + step, length - step
+        return found[0] if len(found) == 1 else b"".join(found)
+
+
+class Zeros(Source):
+    """Nothing but zeros."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return zeros."""
+        return bytes(length)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield nothing."""
+        yield from ()
