@@ -1,4 +1,4 @@
-"""The one table of layers: by the bytes that a file begins with, and by the record that it leaves."""
+"""The one table of layers: by the magic bytes of a file, and by the record that it leaves."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from rehydrator.layers.base import Layer
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
 from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
 from rehydrator.layers.c_tar import MAGIC_OFFSET as TAR_MAGIC_OFFSET
+from rehydrator.layers.c_vhd import COOKIE as VHD_COOKIE
+from rehydrator.layers.c_vhd import Footer as VhdFooter
 from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.layers.tar import TarLayer
 from rehydrator.layers.tar_record import TarRecord
+from rehydrator.layers.vhd import VhdLayer
+from rehydrator.layers.vhd_record import VhdRecord
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_record import VmdkRecord
 
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord
 
 
 @dataclass(frozen=True)
 class Format:
-    """A container format: its name (the tag of its record), how it begins, and its layer."""
+    """A container format: its name (the tag of its record), its magic bytes and their place, and its layer.
+
+    ``offset`` counts from the start of the file, a negative one from its end.
+    """
 
     name: str
     magic: bytes
@@ -32,14 +39,16 @@ class Format:
 
     def matches(self, source: Source) -> bool:
         """Tell whether ``source`` has the magic bytes."""
-        end = self.offset + len(self.magic)
-        return source.size >= end and bytes(source.read(self.offset, len(self.magic))) == self.magic
+        at = self.offset if self.offset >= 0 else source.size + self.offset
+        fits = 0 <= at <= source.size - len(self.magic)
+        return fits and bytes(source.read(at, len(self.magic))) == self.magic
 
 
 FORMATS = (
     Format("qcow2", QCOW2_MAGIC, 0, Qcow2Layer()),
     Format("vmdk", VMDK_MAGIC, 0, VmdkLayer()),
     Format("tar", TAR_MAGIC, TAR_MAGIC_OFFSET, TarLayer()),
+    Format("vhd", VHD_COOKIE, -VhdFooter.SIZE, VhdLayer()),
 )
 
 

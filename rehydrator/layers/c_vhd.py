@@ -1,0 +1,47 @@
+"""Structure of the VHD footer.
+
+Source: Microsoft "Virtual Hard Disk Image Format Specification" (2006), section "Hard Disk Footer Format". All
+numbers are big-endian.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from rehydrator.binary import Structure, field
+
+COOKIE = b"conectix"
+FILE_FORMAT_VERSION = 0x00010000
+DATA_OFFSET_FIXED = 0xFFFFFFFFFFFFFFFF
+
+
+class DiskType(enum.IntEnum):
+    """Values of ``disk_type``."""
+
+    FIXED = 2
+    DYNAMIC = 3
+    DIFFERENCING = 4
+
+
+class Footer(Structure, byteorder=">"):
+    """The last 512 bytes of a file."""
+
+    cookie: bytes = field("8s")
+    features: int = field("I")
+    file_format_version: int = field("I")
+    data_offset: int = field("Q")
+    time_stamp: int = field("I")  # seconds since 2000-01-01 UTC
+    creator_application: bytes = field("4s")
+    creator_version_major: int = field("H")
+    creator_version_minor: int = field("H")
+    creator_host_os: bytes = field("4s")
+    original_size: int = field("Q")
+    current_size: int = field("Q")
+    cylinders: int = field("H")
+    heads: int = field("B")
+    sectors_per_track: int = field("B")
+    disk_type: int = field("I")
+    checksum: int = field("I")
+    unique_id: bytes = field("16s")
+    saved_state: int = field("B")
+    reserved: bytes = field("427s")
