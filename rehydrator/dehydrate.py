@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rehydrator import rungs
-from rehydrator.errors import InputError, MismatchError, OutputError, UnsupportedError
+from rehydrator.errors import InputError, MismatchError, OutputError, StoreDamagedError, UnsupportedError
 from rehydrator.intake.intake import Content, take_in
 from rehydrator.manifest.schema import Manifest, Rung, literal_bytes
 from rehydrator.progress import Progress
@@ -93,7 +93,10 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
     seen: set[str] = set()
     for item in release.artifacts:
         for part in (item.identity.key, item.identity.arch, item.path.name):
-            safe_file_name(part, item.path)
+            try:
+                safe_file_name(part, item.path)
+            except StoreDamagedError as error:
+                raise InputError("a name in the release metadata is not a plain name", actual=repr(part)) from error
         if item.identity.key in seen:
             raise InputError("two artifacts have the same platform, format and role", actual=item.identity.key)
         seen.add(item.identity.key)

@@ -10,7 +10,7 @@ import msgspec
 
 from rehydrator.codecs import seekable
 from rehydrator.disk.extents import BLOCK, CHUNK, Data
-from rehydrator.disk.gpt import PartitionTable, read_table
+from rehydrator.disk.gpt import PartitionTable, read_table, whole_disk
 from rehydrator.disk.source import Padded, Source
 from rehydrator.edits import blocks
 from rehydrator.edits.grow import Grow
@@ -37,6 +37,7 @@ from rehydrator.store.blobs import BlobWriter
 
 # A sibling differs in some 20 blocks, one that was edited twice in some 540, one formatted separately in 95 %.
 MAX_DIFFERING_BLOCKS = 4096
+_MAX_DIFFERING_SHARE = 0.5
 # Below this share of copied bytes a dependency on other files is not worth its trouble.
 _MIN_COPIED = 0.02
 _MAX_LAYERS = 6
@@ -67,11 +68,12 @@ class Base:
 
 
 def canonical_of(content: Content) -> Base:
-    """Read the partition table of the metal raw disk."""
+    """Read the partition table of the metal raw disk; one that is damaged is no table."""
     try:
-        return Base(content.source, read_table(content.source))
-    except CorruptError as error:
-        raise error.located(content.artifact.path) from error
+        table = read_table(content.source)
+    except CorruptError:
+        table = whole_disk(content.source)
+    return Base(content.source, table)
 
 
 def peel(content: Content, blobs: BlobWriter) -> Peeled:
@@ -105,8 +107,9 @@ def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
     if disk.size > source.size:
         edits.append(Grow(disk.size))
         source = Padded(source, disk.size)
-    differing = list(itertools.islice(blocks.differing_blocks(source, disk), MAX_DIFFERING_BLOCKS + 1))
-    if len(differing) > MAX_DIFFERING_BLOCKS:
+    limit = min(MAX_DIFFERING_BLOCKS, int(_MAX_DIFFERING_SHARE * disk.nonzero().total / BLOCK) + 1)
+    differing = list(itertools.islice(blocks.differing_blocks(source, disk), limit + 1))
+    if len(differing) > limit:
         return None
     found = recognise(source, disk, base.table, differing, blobs)
     edits += found.edits

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rehydrator.manifest.schema import StoreIndex
+from rehydrator.manifest.text import encode
+from rehydrator.store.files import sealed
 from tests.support import stores
 from tests.support.cli import fails, fine, hidden, run
 from tests.support.releases import sha256
@@ -221,6 +224,14 @@ def test_an_index_that_is_none(small_store: Path, text: str) -> None:
     fails(1, ["store.json", "not a valid"], "list", "--store", small_store)
 
 
+def test_a_flipped_key_of_the_index_is_noticed(small_store: Path) -> None:
+    """A key that no reader knows would be passed over if the index were not sealed."""
+    path = small_store / "store.json"
+    text = path.read_bytes()
+    stores.flip(path, text.index(b'"signatures"') + 1)
+    fails(1, ["store.json", "wrong sha256"], "list", "--store", small_store)
+
+
 def test_no_store(tmp_path: Path) -> None:
     fails(2, ["no rehydrator store here", "--store"], "list", "--store", tmp_path)
     fails(2, ["no stream metadata"], "print-stream-json", "--store", _empty(tmp_path / "empty"))
@@ -228,5 +239,5 @@ def test_no_store(tmp_path: Path) -> None:
 
 def _empty(path: Path) -> Path:
     path.mkdir()
-    (path / "store.json").write_text('{"version": "1.0", "architectures": {}}')
+    (path / "store.json").write_bytes(sealed(encode(StoreIndex(version="1.0", architectures={}))))
     return path

@@ -53,6 +53,11 @@ def read_table(disk: Source) -> PartitionTable:
             if header.Signature == SIGNATURE:
                 _check_header(disk, header, sector)
                 return PartitionTable(sector, tuple(_regions(disk, header, sector)))
+    return whole_disk(disk)
+
+
+def whole_disk(disk: Source) -> PartitionTable:
+    """Return the table of a disk without partitions: one region."""
     return PartitionTable(SECTOR_SIZES[0], (Region("disk", Extent(0, disk.size)),))
 
 

@@ -143,11 +143,18 @@ class ArchIndex(msgspec.Struct, frozen=True):
     manifests: list[File]
 
 
+UNSEALED = "0" * 64
+
+
 class StoreIndex(msgspec.Struct, frozen=True, kw_only=True):
-    """``store.json``: pins every other file of the store by its sha256."""
+    """``store.json``: pins every other file of the store by its sha256, and itself by ``seal``.
+
+    ``seal`` is the sha256 of the file with 64 zeros in its place.
+    """
 
     format: Literal["rehydrator-store"] = "rehydrator-store"
     version: str
     architectures: dict[str, ArchIndex]
     stream: File | None = None
     signatures: list[File] = []
+    seal: str = UNSEALED

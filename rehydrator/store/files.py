@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from rehydrator.errors import InputError, RehydratorError, StoreDamagedError
-from rehydrator.manifest.schema import File
+from rehydrator.manifest.schema import UNSEALED, File
 from rehydrator.store.layout import inside
 
 
@@ -23,6 +23,19 @@ def describe(root: Path, name: str) -> File:
     """Return the :class:`File` of ``root / name`` as it is on disk."""
     path = root / name
     return File(name, path.stat().st_size, sha256_file(path))
+
+
+def sealed(document: bytes) -> bytes:
+    """Return an index whose seal is still open with its seal put in."""
+    seal = hashlib.sha256(document).hexdigest()
+    return document.replace(UNSEALED.encode(), seal.encode(), 1)
+
+
+def check_seal(document: bytes, seal: str, path: Path) -> None:
+    """Compare the seal of an index with its content."""
+    actual = hashlib.sha256(document.replace(seal.encode(), UNSEALED.encode(), 1)).hexdigest()
+    if actual != seal:
+        raise damaged(path, seal, actual)
 
 
 def damaged(path: Path, expected: str, actual: str) -> RehydratorError:

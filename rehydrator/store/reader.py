@@ -17,7 +17,7 @@ from rehydrator.manifest.text import decode
 from rehydrator.manifest.version import MANIFEST_VERSION, STORE_VERSION, check_version
 from rehydrator.store.blobs import BlobReader, blob_name
 from rehydrator.store.canonical import decode_extents
-from rehydrator.store.files import check_pinned, read_pinned
+from rehydrator.store.files import check_pinned, check_seal, read_pinned
 from rehydrator.store.layout import INDEX, inside, safe_file_name
 
 
@@ -43,6 +43,7 @@ class Store:
             ) from error
         check_version("the store", decode(data, _Version, path).version, STORE_VERSION, path)
         self.index = decode(data, StoreIndex, path)
+        check_seal(data, self.index.seal, path)
         self._threads = threads or os.cpu_count() or 1
         self._blobs = BlobReader(root)
         self._canonicals: dict[str, SeekableSource] = {}

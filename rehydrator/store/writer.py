@@ -20,7 +20,7 @@ from rehydrator.manifest.version import STORE_VERSION
 from rehydrator.progress import Task
 from rehydrator.store.blobs import BlobReader, BlobWriter
 from rehydrator.store.canonical import encode_extents
-from rehydrator.store.files import describe
+from rehydrator.store.files import describe, sealed
 from rehydrator.store.layout import INDEX, SIGNATURES, STREAM, canonical_name, manifest_name
 
 _SUFFIX = ".dehydrating"
@@ -103,7 +103,7 @@ class Staging:
             stream=self._write(STREAM, stream) if stream is not None else None,
             signatures=[self._write(f"{SIGNATURES}/{path.name}", path.read_bytes()) for path in sorted(signatures)],
         )
-        self._write(INDEX, encode(index))
+        self._write(INDEX, sealed(encode(index)))
         refs = [self._canonicals[arch].extents for arch in self._canonicals]
         refs += [ref for item in self.manifests() for ref in item.blobs]
         self.blobs.keep_only(ref.sha256 for ref in refs)

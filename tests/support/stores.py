@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rehydrator.manifest.schema import UNSEALED
+from rehydrator.store.files import sealed
+
 
 def index(store: Path) -> dict[str, Any]:
     """Return the store's index."""
@@ -38,9 +41,12 @@ def rewrite(store: Path, name: str, document: object) -> None:
     """Replace the JSON file ``name`` of a store and pin its new digest in the index, as a forger would."""
     path = store / name
     path.unlink()
+    if name == "store.json":
+        assert isinstance(document, dict)
+        path.write_bytes(sealed(json.dumps(document | {"seal": UNSEALED}).encode()))
+        return
     path.write_text(json.dumps(document))
-    if name != "store.json":
-        repin(store, name)
+    repin(store, name)
 
 
 def repin(store: Path, name: str) -> None:
