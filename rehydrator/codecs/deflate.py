@@ -71,11 +71,11 @@ def encoder(name: str) -> Encoder:
 
 def known_answer(found: Encoder) -> int:
     """Return the CRC-32 of the test text as ``found`` compresses it."""
-    return zlib.crc32(found.compress(_test_text()))
+    return zlib.crc32(found.compress(test_text()))
 
 
 @functools.cache
-def _test_text() -> bytes:
+def test_text() -> bytes:
     """Words with repetitions near and far: long enough for several deflate blocks and for lazy matching to matter."""
     digests = [hashlib.sha256(b"%d" % number).digest() for number in range(64)]
     words: list[bytes] = []

@@ -7,12 +7,15 @@ from typing import Any, TypeAlias
 
 from rehydrator.disk.source import Source
 from rehydrator.layers.base import Layer
+from rehydrator.layers.c_gzip import MAGIC as GZIP_MAGIC
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
 from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
 from rehydrator.layers.c_tar import MAGIC_OFFSET as TAR_MAGIC_OFFSET
 from rehydrator.layers.c_vhd import COOKIE as VHD_COOKIE
 from rehydrator.layers.c_vhd import Footer as VhdFooter
 from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
+from rehydrator.layers.gzip import GzipLayer
+from rehydrator.layers.gzip_record import GzipRecord
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.layers.tar import TarLayer
@@ -22,7 +25,7 @@ from rehydrator.layers.vhd_record import VhdRecord
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_record import VmdkRecord
 
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | GzipRecord
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ FORMATS = (
     Format("vmdk", VMDK_MAGIC, 0, VmdkLayer()),
     Format("tar", TAR_MAGIC, TAR_MAGIC_OFFSET, TarLayer()),
     Format("vhd", VHD_COOKIE, -VhdFooter.SIZE, VhdLayer()),
+    Format("gzip", GZIP_MAGIC, 0, GzipLayer()),
 )
 
 
