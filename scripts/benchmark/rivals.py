@@ -35,12 +35,12 @@ class _Encoded:
     remark: str = ""
 
 
-def _encode(bench: Bench, out: Path, *commands: Command) -> _Encoded:
+def _encode(bench: Bench, out: Path, *commands: Command, limit: float | None) -> _Encoded:
     """Run commands one after the other; the last one has written ``out``, which is measured and removed."""
     total: Usage | None = None
     try:
         for command in commands:
-            outcome = attempt(command, limit=bench.settings.limit)
+            outcome = attempt(command, limit=limit)
             total = total.then(outcome.usage) if total else outcome.usage
             if outcome.failure:
                 bench.log(f"{out.name}: {outcome.failure}")
@@ -53,8 +53,10 @@ def _encode(bench: Bench, out: Path, *commands: Command) -> _Encoded:
 
 
 def _packed(bench: Bench, artifact: Artifact, level: str, *options: str) -> _Encoded:
+    """Compress what a rival's deltas are taken from; without a time limit, as its total means nothing without."""
     out = bench.place(f"{artifact.key}.packed")
-    return _encode(bench, out, ["zstd", "-q", level, *options, str(bench.content(artifact)), "-o", str(out)])
+    command = ["zstd", "-q", level, *options, str(bench.content(artifact)), "-o", str(out)]
+    return _encode(bench, out, command, limit=None)
 
 
 def _summary(
@@ -63,7 +65,7 @@ def _summary(
     """Add up: where a rival failed or made more of a file than was shipped, the shipped file counts."""
     cells: dict[str, Mapping[str, Cell]] = {item.key: {column: item.size} for item in kept}
     total = sum(item.size for item in kept)
-    more: list[str] = []
+    remarks: dict[str, list[str]] = {}
     for artifact in bench.release.artifacts:
         found = encoded.get(artifact.key)
         if found is None:
@@ -71,13 +73,12 @@ def _summary(
         stopped = "stopped" if found.failure.startswith("stopped") else "refused"
         cells[artifact.key] = {column: stopped if found.size is None else found.size}
         total += artifact.size if found.size is None else min(found.size, artifact.size)
-        if found.failure:
-            more.append(f"{column}, {artifact.key}: {found.failure}")
-        if found.remark:
-            more.append(f"{column}, {artifact.key}: {found.remark}")
+        for remark in filter(None, (found.failure, found.remark)):
+            remarks.setdefault(remark, []).append(artifact.key)
     seconds = sum(item.usage.wall for item in encoded.values())
     memory = max(item.usage.memory for item in encoded.values())
     cost = f"{column}: encoding took {seconds:.0f} s in all, peak memory {mebibytes(memory)}"
+    more = [f"{column}, {', '.join(keys)}: {remark}" for remark, keys in remarks.items()]
     return Measured(cells, total, [*notes, cost, *more])
 
 
@@ -96,7 +97,8 @@ def prototype(bench: Bench, column: str) -> Measured:
         delta, out = bench.place(f"{artifact.key}.batch"), bench.place(f"{artifact.key}.batch.zst")
         encode = ["rsync", "-I", "--no-whole-file", f"--only-write-batch={delta}", str(content), str(base)]
         try:
-            found = _encode(bench, out, encode, ["zstd", "-q", "-7", str(delta), "-o", str(out)])
+            pack = ["zstd", "-q", "-7", str(delta), "-o", str(out)]
+            found = _encode(bench, out, encode, pack, limit=bench.settings.limit)
         finally:
             remove(delta)
             remove(delta.with_name(f"{delta.name}.sh"))
@@ -121,7 +123,7 @@ def _against_metal(
 
     def delta(artifact: Artifact) -> _Encoded:
         out = bench.place(f"{artifact.key}.{column}.delta")
-        return _encode(bench, out, encode(artifact, base, out))
+        return _encode(bench, out, encode(artifact, base, out), limit=bench.settings.limit)
 
     encoded = bench.each((item for item in bench.release.artifacts if item is not metal), delta)
     encoded[metal.key] = _packed(bench, metal, "-19", "-T0", "--long=27")
