@@ -136,7 +136,7 @@ def artifact_report(manifest: Manifest, store: Store, *, texts: bool = False) ->
         content_name=manifest.content.name,
         content_size=manifest.content.size,
         content_sha256=manifest.content.sha256,
-        compressed="exact" if manifest.compression == "none" else "by content",
+        compressed="by content" if manifest.peeled else "exact",
         stored_size=stored_size(manifest, store),
         literal_bytes=literal_bytes(manifest),
         layers=[layer_for(record).describe(record) for record in manifest.layers],

@@ -30,6 +30,7 @@ from rehydrator.manifest.schema import (
     Relocated,
     Stored,
 )
+from rehydrator.manifest.version import MANIFEST_VERSION
 from rehydrator.release.formats import RAW_CONTAINERS
 from rehydrator.relocation.finder import ContentIndex, find
 from rehydrator.relocation.segments import LITERAL, Segment
@@ -199,10 +200,10 @@ def canonical_manifest(content: Content) -> Manifest:
 def _manifest(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
     content = peeled.content
     return Manifest(
+        version=MANIFEST_VERSION,
         artifact=content.artifact.identity,
         shipped=content.shipped,
         content=content.content,
-        compression=content.artifact.format.compression if content.artifact.peeled else "none",
         layers=list(peeled.layers),
         body=body,
         blobs=list(dict.fromkeys([*blobs, *peeled.tables])),

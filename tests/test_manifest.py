@@ -30,7 +30,7 @@ from rehydrator.manifest.schema import (
     StoreIndex,
 )
 from rehydrator.manifest.text import decode, encode
-from rehydrator.manifest.version import check_version
+from rehydrator.manifest.version import MANIFEST_VERSION, check_version
 
 GOLDEN = Path(__file__).parent / "golden" / "openstack-manifest-shape.json"
 REF = BlobRef("ab" * 32, 10, 20)
@@ -63,10 +63,10 @@ BODIES: list[tuple[Body, Rung]] = [
 
 def manifest(body: Body, layers: list[LayerRecord]) -> Manifest:
     return Manifest(
+        version=MANIFEST_VERSION,
         artifact=Identity("qemu", "x86_64", "qcow2.xz", "disk", "40.1"),
         shipped=File("a.qcow2.xz", 1, "00" * 32),
         content=File("a.qcow2", 2, "11" * 32),
-        compression="xz",
         layers=layers,
         body=body,
         blobs=[REF],

@@ -13,7 +13,6 @@ import msgspec
 from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time
 from rehydrator.layers.table import LayerRecord
-from rehydrator.manifest.version import MANIFEST_VERSION
 
 CANONICAL = "canonical"
 
@@ -87,22 +86,26 @@ class Stored(msgspec.Struct, tag="stored", tag_field="rung", frozen=True):
 Body: TypeAlias = EditedDisk | Relocated | Stored
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One artifact.
 
     ``shipped`` is the file as published; ``content`` is the file that rehydration gives back: without its outer
-    ``compression`` where the release publishes an uncompressed sha256, else the shipped file itself.
+    compression where the release publishes an uncompressed sha256, else the shipped file itself.
     ``layers`` lie around ``body``, outermost first.
     """
 
-    version: str = MANIFEST_VERSION
+    version: str
     artifact: Identity
     shipped: File
     content: File
-    compression: Literal["none", "xz", "gzip", "zip"]
-    layers: list[LayerRecord]
+    layers: list[LayerRecord] = []
     body: Body
-    blobs: list[BlobRef]
+    blobs: list[BlobRef] = []
+
+    @property
+    def peeled(self) -> bool:
+        """Whether ``content`` lacks the outer compression of ``shipped``."""
+        return self.content.name != self.shipped.name
 
     @property
     def rung(self) -> Rung:

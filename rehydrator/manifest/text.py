@@ -11,6 +11,7 @@ from rehydrator.errors import CorruptError
 
 T = TypeVar("T")
 _WIDTH = 110
+_MAX_INDENT = 3
 
 
 def encode(value: msgspec.Struct) -> bytes:
@@ -30,17 +31,20 @@ def _format(value: object, indent: int) -> str:
     compact = _compact(value)
     if len(compact) + indent <= _WIDTH and not (isinstance(value, dict) and indent == 0):
         return compact
-    pad = " " * (indent + 1)
+    pad, end = _pad(indent + 1), _pad(indent)
     if isinstance(value, dict):
         items = [
             f"{pad}{msgspec.json.encode(key).decode()}: {_format(item, indent + 1)}" for key, item in value.items()
         ]
-        return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}"
+        return "{\n" + ",\n".join(items) + f"\n{end}}}"
     if isinstance(value, list | tuple):
-        return (
-            "[\n" + ",\n".join(_lines([_format(item, indent + 1) for item in value], pad)) + "\n" + " " * indent + "]"
-        )
+        return "[\n" + ",\n".join(_lines([_format(item, indent + 1) for item in value], pad)) + f"\n{end}]"
     return compact
+
+
+def _pad(indent: int) -> str:
+    """Indentation; deeper than a few levels it only costs room."""
+    return " " * min(indent, _MAX_INDENT)
 
 
 def _compact(value: object) -> str:
