@@ -37,6 +37,8 @@ _WORD_SIZE = _WORD.size
 _OPERATION = struct.Struct(">IIBB2x")  # XlogOpHeader; there are hundreds of thousands of them
 _BLOCK_BITS = 32
 _BLOCK_MASK = (1 << _BLOCK_BITS) - 1
+# A stamped header has size 0; mounts choose 16 to 256 KiB (logbsize).
+_RECORD_SIZES = frozenset({0, *(1 << shift for shift in range(14, XLOG_MAX_RECORD_BSIZE.bit_length()))})
 _MAX_HEADER_BLOCKS = XLOG_MAX_RECORD_BSIZE // (XLOG_CYCLE_DATA_SIZE * BBSIZE)
 
 
@@ -226,7 +228,11 @@ class XfsLog:
         """Check the records that are whole, and whether recovery is due."""
         for record in self.records:
             offset = self.extent.offset + record.block * BBSIZE
-            if not record.whole:
+            problem = _header_problem(record)
+            if problem:
+                yield Health(record.name, offset, problem)
+                continue
+            if not record.whole:  # overwritten since, which is the fate of all records
                 continue
             headers = self.headers(record)
             found, wanted = stored_record(headers), expected_record(headers, self.payload(record))
@@ -310,6 +316,18 @@ class XfsLog:
                     result.pop()
             result.append(piece)
         return [piece for piece in result if piece.end <= self.blocks]
+
+
+def _header_problem(record: LogRecord) -> str:
+    """Say what is impossible in a record's header, apart from its checksum (``xlog_valid_rec_header``)."""
+    header = record.header
+    if header.h_version != XLOG_VERSION_2 or header.h_size not in _RECORD_SIZES:
+        return "impossible version or size in its header"
+    if header.h_len % BBSIZE or header.h_len > header.h_size:
+        return f"impossible length {header.h_len} in its header"
+    if header.h_lsn != make_lsn(header.h_cycle, record.block):
+        return "its header says another cycle or block"
+    return ""
 
 
 def unpack(headers: bytes, payload: bytes) -> bytes:
