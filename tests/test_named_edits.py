@@ -10,15 +10,19 @@ import msgspec
 import pytest
 
 from rehydrator.disk.gpt import read_table
-from rehydrator.disk.source import FileSource
+from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.edits.blocks import Blocks, differing_blocks
+from rehydrator.edits.literal import LiteralRun, write_runs
 from rehydrator.edits.recognise import recognise
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time, ext4_time, ext4_words
+from rehydrator.edits.zero import Zero, ZeroRun
+from rehydrator.errors import StoreDamagedError
 from rehydrator.manifest.schema import EditedDisk
 from rehydrator.store.reader import Store
 from tests.support.cli import fine
+from tests.support.disks import metal_disk
 from tests.support.mounted import make_disk, mounted, random_edits
 
 EXT4 = {
@@ -125,3 +129,20 @@ def test_replayed_file_systems_are_clean(need: Callable[..., None], real_store: 
 @pytest.mark.parametrize("time", [Time(0, 0), Time(1_800_000_000, 999_999_999), Time(-1, 5), Time(1 << 33, 1)])
 def test_ext4_times_round_trip(time: Time) -> None:
     assert ext4_time(*ext4_words(time)) == time
+
+
+@pytest.mark.parametrize("run", [ZeroRun(0, 1 << 60), ZeroRun(-1, 1), ZeroRun(1 << 60, 1), ZeroRun(4096, -1)])
+def test_zeros_outside_of_the_partition_are_damage(run: ZeroRun) -> None:
+    """Told before any room is made for them."""
+    replay = Replay(BytesSource(metal_disk()))
+    with pytest.raises(StoreDamagedError, match="leaves its partition"):
+        Zero("p3 boot", [run]).apply(replay)
+
+
+@pytest.mark.parametrize("offset", [-1, 7, 1 << 40])
+def test_literal_runs_keep_the_length(offset: int) -> None:
+    data = bytearray(8)
+    write_runs(data, [LiteralRun(6, b"ab")])
+    assert data == bytearray(b"\0" * 6 + b"ab")
+    with pytest.raises(StoreDamagedError, match="leaves its structure"):
+        write_runs(data, [LiteralRun(offset, b"cd")])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rehydrator.disk.extents import BLOCK, Extent, ExtentMap
 from rehydrator.disk.overlay import Overlay
-from rehydrator.disk.source import BytesSource, FileSource, Padded, Source, read_all
+from rehydrator.disk.source import BytesSource, FileSource, Padded, Source
 from rehydrator.errors import CorruptError, InputError
 from tests.support.disks import random_sparse
 
@@ -120,9 +120,3 @@ def test_file_truncated_while_open(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         FileSource(tmp_path / "none")
-
-
-def test_read_all_has_a_limit() -> None:
-    assert read_all(BytesSource(b"12345"), 5) == b"12345"
-    with pytest.raises(CorruptError, match="larger than allowed"):
-        read_all(BytesSource(b"12345"), 4)

@@ -174,10 +174,3 @@ class Window(Source):
                 yield Extent(start, stop - start)
             if extent.end - self._start >= self.size:
                 return
-
-
-def read_all(source: Source, limit: int) -> bytes:
-    """Return the whole content of a small source; refuse one of more than ``limit`` bytes."""
-    if source.size > limit:
-        raise CorruptError("larger than allowed", expected=f"at most {limit} bytes", actual=source.size)
-    return bytes(source.read(0, source.size))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from rehydrator.errors import StoreDamagedError
+
 _JOIN = 4  # equal bytes between two changes that are cheaper to repeat than to skip
 
 
@@ -30,6 +32,8 @@ def literal_runs(before: bytes, after: bytes) -> Iterator[LiteralRun]:
 
 
 def write_runs(data: bytearray, runs: Iterable[LiteralRun]) -> None:
-    """Put runs into ``data``."""
+    """Put runs into ``data``, which keeps its length; a run beyond it is store damage."""
     for run in runs:
+        if not 0 <= run.offset <= len(data) - len(run.data):
+            raise StoreDamagedError("a literal run leaves its structure", offset=run.offset)
         data[run.offset : run.offset + len(run.data)] = run.data

@@ -9,6 +9,7 @@ import msgspec
 from rehydrator.disk.extents import Extent, is_zero
 from rehydrator.disk.source import Source
 from rehydrator.edits.replay import Replay
+from rehydrator.errors import StoreDamagedError
 
 
 class ZeroRun(msgspec.Struct, array_like=True, frozen=True):
@@ -26,7 +27,10 @@ class Zero(msgspec.Struct, tag="zero", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Write the zeros."""
+        size = replay.partition(self.partition).size
         for run in self.runs:
+            if not 0 <= run.offset <= run.offset + run.length <= size:  # before any room is made for the zeros
+                raise StoreDamagedError("an edit leaves its partition", path=self.partition, offset=run.offset)
             replay.write(self.partition, run.offset, bytes(run.length))
 
     def describe(self) -> str:
