@@ -61,8 +61,9 @@ PROFILES = {
     "small": Profile(
         _SMALL,
         kernel_metapackage="linux-image-cloud-amd64",
-        modules=("fs/ext4", "fs/fat", "fs/isofs", "fs/overlayfs", "fs/squashfs", "fs/xfs", "drivers/block",
-                 "drivers/nvme", "drivers/net/ethernet/amazon", "drivers/net/hyperv", "net/vmw_vsock"),
+        modules=("fs/ext4", "fs/fat", "fs/isofs", "fs/overlayfs", "fs/squashfs", "fs/xfs", "drivers/block/loop",
+                 "drivers/block/virtio_blk", "drivers/nvme", "drivers/net/ethernet/amazon", "drivers/net/hyperv",
+                 "net/vmw_vsock"),
         initramfs_modules=("fs/isofs", "fs/overlayfs", "fs/squashfs", "fs/xfs"),
     ),
     "medium": Profile(
