@@ -21,6 +21,7 @@ from rehydrator.edits.zero import Zero, ZeroRun
 from rehydrator.errors import StoreDamagedError
 from rehydrator.manifest.schema import EditedDisk
 from rehydrator.store.reader import Store
+from tests.support.blobs import Blobs
 from tests.support.cli import fine
 from tests.support.disks import metal_disk
 from tests.support.mounted import make_disk, mounted, random_edits
@@ -32,21 +33,9 @@ EXT4 = {
 }
 
 
-class _Blobs:
-    """Blobs in memory."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, bytes] = {}
-
-    def put(self, content: bytes) -> str:
-        name = f"{len(self.content):064x}"
-        self.content[name] = content
-        return name
-
-
 def _round_trip(base: Path, target: Path) -> list[Edit]:
     """Recognise, pass through JSON, replay, compare byte for byte; return the edits."""
-    blobs = _Blobs()
+    blobs = Blobs()
     with FileSource(base) as before, FileSource(target) as after:
         differing = list(differing_blocks(before, after))
         found = recognise(before, after, read_table(before), differing, blobs)

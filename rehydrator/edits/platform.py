@@ -56,7 +56,7 @@ class Platform(msgspec.Struct, tag="platform", tag_field="op", frozen=True):
 
     def describe_texts(self, base: Ext4) -> str:
         """Tell the arguments and commands themselves; ``base`` is the partition before the edit."""
-        texts = [(_read(base, text.path) or "", text) for text in platform_texts(base, self.id)]
+        texts = [(read_text(base, text.path) or "", text) for text in platform_texts(base, self.id)]
         words = [_told(before, text) for before, text in texts if before.encode() != text.content]
         return "; ".join(dict.fromkeys(words)) or self.describe()
 
@@ -71,8 +71,8 @@ def platform_texts(base: Ext4, platform: str) -> list[PlatformText]:
     if known is None:
         return []
     texts: list[PlatformText] = []
-    for path in _entries(base):
-        entry = _read(base, path)
+    for path in entry_paths(base):
+        entry = read_text(base, path)
         options = bls.options_of(entry) if entry is not None else None
         old = bls.platform_of(options) if options is not None else None
         if entry is None or options is None or old is None:
@@ -82,7 +82,7 @@ def platform_texts(base: Ext4, platform: str) -> list[PlatformText]:
         if new is None:
             return []
         texts.append(PlatformText(path, bls.with_options(entry, new).encode()))
-    text = _read(base, console.PATH)
+    text = read_text(base, console.PATH)
     if text is not None:
         written = console.with_commands(text, known.settings(platform).grub_commands)
         if written is not None:
@@ -101,11 +101,12 @@ def _told(before: str, text: PlatformText) -> str:
 
 
 def _platforms(base: Ext4) -> settings.Platforms | None:
-    text = _read(base, settings.PATH)
+    text = read_text(base, settings.PATH)
     return settings.Platforms.parse(text.encode()) if text is not None else None
 
 
-def _entries(base: Ext4) -> list[str]:
+def entry_paths(base: Ext4) -> list[str]:
+    """Return the paths of the BLS entries, sorted."""
     directory = base.lookup(_ENTRIES)
     if directory is None:
         return []
@@ -113,7 +114,8 @@ def _entries(base: Ext4) -> list[str]:
     return [f"{_ENTRIES}/{name.decode('utf-8', 'surrogateescape')}" for name in names]
 
 
-def _read(base: Ext4, path: str) -> str | None:
+def read_text(base: Ext4, path: str) -> str | None:
+    """Return a small file's text, None where there is none."""
     number = base.lookup(path)
     if number is None:
         return None
@@ -125,12 +127,12 @@ def _read(base: Ext4, path: str) -> str | None:
 
 def recognise(replay: Replay, partition: str, target: Ext4) -> Iterator[Platform]:
     """Tell whether ``target`` has the texts of the platform that its first BLS entry names."""
-    entries = _entries(target)
-    entry = _read(target, entries[0]) if entries else None
+    entries = entry_paths(target)
+    entry = read_text(target, entries[0]) if entries else None
     options = bls.options_of(entry) if entry is not None else None
     platform = bls.platform_of(options) if options is not None else None
     if platform is None:
         return
     texts = platform_texts(replay.state(Ext4State, partition).before, platform)
-    if texts and all(_read(target, text.path) == text.content.decode() for text in texts):
+    if texts and all(read_text(target, text.path) == text.content.decode() for text in texts):
         yield Platform(partition, platform)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rehydrator.boot.zipl.installed import bootmap_inode
 from rehydrator.disk.extents import Extent, ExtentMap, whole_blocks
 from rehydrator.disk.gpt import PartitionTable, Region
 from rehydrator.disk.source import Source, Window
@@ -24,6 +25,7 @@ from rehydrator.edits import (
     xfs_inodes,
     xfs_log,
     zero,
+    zipl,
 )
 from rehydrator.edits.base import BlobWriter
 from rehydrator.edits.replay import Replay
@@ -37,6 +39,7 @@ from rehydrator.fs.xfs.geometry import read_superblock
 from rehydrator.fs.xfs.owner import XfsFilesystem
 from rehydrator.fs.xfs.reader import Reader
 
+_SECTOR = 512
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 _BITMAPS = frozenset({Kind.BLOCK_BITMAP, Kind.INODE_BITMAP, Kind.GROUP_DESCRIPTOR})
 
@@ -78,7 +81,8 @@ def _region_edits(replay: Replay, target: Source, region: Region, extents: list[
         filesystem = open_filesystem(window)
         match filesystem:
             case Ext4Filesystem():
-                yield from _applied(replay, _ext4_edits(replay, region.name, filesystem, window, extents))
+                sector = bytes(target.read(0, min(_SECTOR, target.size)))
+                yield from _applied(replay, _ext4_edits(replay, region.name, filesystem, window, extents, sector))
             case XfsFilesystem():
                 yield from _applied(replay, _xfs_edits(replay, region.name, filesystem, window, extents))
     except RehydratorError:
@@ -92,18 +96,21 @@ def _applied(replay: Replay, edits: Iterable[Edit]) -> Iterator[Edit]:
 
 
 def _ext4_edits(
-    replay: Replay, name: str, filesystem: Ext4Filesystem, target: Source, extents: list[Extent]
+    replay: Replay, name: str, filesystem: Ext4Filesystem, target: Source, extents: list[Extent], sector: bytes
 ) -> Iterator[Edit]:
     places = list(filesystem.places(extents))
     fs = filesystem.fs
+    records = list(zipl.recognise(replay, name, fs, sector))
     texts = list(platform.recognise(replay, name, fs))
     sized = {fs.lookup(text.path) or 0 for edit in texts for text in platform.platform_texts(fs, edit.id)}
+    sized |= {bootmap_inode(fs) or 0 for _record in records}
     inodes = [(fs.inode(number), path) for number, path in _numbered(places, Kind.INODE)]
     yield from ext4_inodes.recognise(replay, name, inodes, sized)
     yield from ext4_allocation.recognise(replay, name, fs, {item.number for item in places if item.kind in _BITMAPS})
     yield from ext4_superblock.recognise(replay, name, fs)
     yield from texts
     yield from file_content.recognise(replay, name, fs, _numbered(places, Kind.FILE_DATA))
+    yield from records  # the command line comes from a BLS entry
     yield from zero.recognise(name, replay.now(name), target, _pieces(places, fs.geometry.block_size))
     yield from ext4_journal.recognise(replay, name, fs)
 

@@ -15,11 +15,13 @@ from rehydrator.edits.platform import Platform
 from rehydrator.edits.xfs_inodes import XfsInodes, XfsSuperblock
 from rehydrator.edits.xfs_log import XfsLogRecords, XfsStamp
 from rehydrator.edits.zero import Zero
+from rehydrator.edits.zipl import Zipl
 
 Edit: TypeAlias = (
     Grow
     | Platform
     | FileContent
+    | Zipl
     | Zero
     | Ext4Superblock
     | Ext4Allocation
