@@ -6,7 +6,6 @@ fields that changed are kept; checksums never are.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from typing import TypeAlias, TypeVar
 
@@ -51,7 +50,7 @@ def updated(structure: S, fields: Mapping[str, Value]) -> S:
             values[name] = value
         else:
             raise StoreDamagedError(f"impossible value for {name}", actual=repr(value))
-    return dataclasses.replace(structure, **values)  # type: ignore[type-var]
+    return structure.replaced(**values)
 
 
 def _decode_bytes(name: str, value: Value, size: int) -> bytes:

@@ -6,7 +6,6 @@ it carries, which are those of the inodes themselves. Cycle words, ``h_cycle_dat
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Iterator
 
@@ -243,9 +242,9 @@ def _put_superblock(data: bytearray, operation: LogOperation, change: LoggedSupe
     superblock = XfsDsb.parse(data, start)
     size = max(superblock.sb_sectsize, operation.length)
     rest = bytes(data[start + XfsDsb.SIZE : end]).ljust(size - XfsDsb.SIZE, b"\0")
-    sealed = dataclasses.replace(superblock, sb_lsn=change.sealed).pack() + rest
+    sealed = superblock.replaced(sb_lsn=change.sealed).pack() + rest
     crc = struct.pack("<I", expected(Seal.SUPERBLOCK, sealed))
-    data[start : start + XfsDsb.SIZE] = dataclasses.replace(superblock, sb_lsn=change.sb_lsn, sb_crc=crc).pack()
+    data[start : start + XfsDsb.SIZE] = superblock.replaced(sb_lsn=change.sb_lsn, sb_crc=crc).pack()
 
 
 def _logged_superblock(old: bytes, payload: bytes, count: int, known: list[LogRecord]) -> LoggedSuperblock | None:
@@ -296,7 +295,7 @@ def recognise(replay: Replay, partition: str, target: Reader) -> Iterator[XfsSta
 
 def at_block(header: XlogRecHeader, block: int) -> XlogRecHeader:
     """Return a record header for another place in the log: its sequence number is cycle and block."""
-    return dataclasses.replace(header, h_lsn=make_lsn(header.h_cycle, block))
+    return header.replaced(h_lsn=make_lsn(header.h_cycle, block))
 
 
 def _now(replay: Replay, partition: str, blocks: _LogBlocks, start: int, count: int) -> bytes:

@@ -5,7 +5,6 @@ This is the hot path: it reads inode tables in large pieces and unpacks only the
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from array import array
 from dataclasses import dataclass, field
@@ -77,8 +76,8 @@ def _picker(size: int) -> struct.Struct:
     """Unpack the needed fields of an inode of ``size`` bytes and step over the others."""
     wanted = {*_NEEDED, *_NEEDED_LATE}
     code = "<"
-    for item, span in zip(dataclasses.fields(Inode), Inode.FIELDS, strict=True):
-        code += item.metadata["code"] if span.name in wanted else f"{span.size}x"
+    for span in Inode.FIELDS:
+        code += span.code if span.name in wanted else f"{span.size}x"
     return struct.Struct(f"{code}{size - Inode.SIZE}x")
 
 
