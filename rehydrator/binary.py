@@ -11,9 +11,10 @@ and code reads ``header.version``, never an offset. ``parse`` and ``pack`` are i
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from typing import Any, ClassVar, Never, Self, dataclass_transform
+
+import msgspec
 
 from rehydrator.errors import CorruptError
 
@@ -29,8 +30,7 @@ def field(code: str) -> Any:  # noqa: ANN401 - takes the type of the annotation 
     return _Code(code)
 
 
-@dataclasses.dataclass(frozen=True)
-class FieldSpan:
+class FieldSpan(msgspec.Struct, frozen=True):
     """Where a field lies within its structure, in bytes, and its :mod:`struct` format code if it has one."""
 
     name: str

@@ -10,8 +10,9 @@ import errno
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from rehydrator import rungs
 from rehydrator.errors import InputError, MismatchError, OutputError, StoreDamagedError, UnsupportedError
@@ -28,8 +29,7 @@ from rehydrator.workers import worker_pool
 _PARENT = "qemu"  # the platform whose disk others are made from
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """How to dehydrate. ``level`` is zstd's for canonical, literals and whole files."""
 
     jobs: int
@@ -37,12 +37,11 @@ class Settings:
     allow_unhandled: bool = False
 
 
-@dataclass
-class Report:
+class Report(msgspec.Struct):
     """What became of each artifact, and what a person should know."""
 
-    manifests: list[Manifest] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    manifests: list[Manifest] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
 def dehydrate(inputs: Inputs, target: Path, settings: Settings, progress: Progress) -> Report:
@@ -102,8 +101,7 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
         seen.add(item.identity.key)
 
 
-@dataclass(frozen=True)
-class _Told:
+class _Told(msgspec.Struct, frozen=True):
     """An artifact's content, and its manifest where it could be told by edits."""
 
     peeled: rungs.Peeled

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from rehydrator.disk.extents import Data
 from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
@@ -19,8 +20,7 @@ from rehydrator.progress import Progress, Task
 from rehydrator.store.depot import Depot
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """``validate`` compares the sha256 of what was written; size is always compared."""
 
     validate: bool = True

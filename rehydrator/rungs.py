@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -44,8 +43,7 @@ _MIN_COPIED = 0.02
 _MAX_LAYERS = 6
 
 
-@dataclass(frozen=True)
-class Peeled:
+class Peeled(msgspec.Struct, frozen=True):
     """Content without the containers that could be taken off: ``layers`` outermost first, around ``disk``.
 
     Where one could not be taken off, ``container`` is its format and ``note`` says why.
@@ -59,8 +57,7 @@ class Peeled:
     container: str = ""
 
 
-@dataclass(frozen=True)
-class Base:
+class Base(msgspec.Struct, frozen=True):
     """A disk that others are told from: the canonical, or that of the artifact called ``name``."""
 
     source: Source

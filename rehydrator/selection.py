@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform as host
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.errors import UsageError
 from rehydrator.manifest.schema import Manifest
@@ -15,8 +16,7 @@ ALL = "all"
 _METAL_4K = "metal4k"
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """What was asked for: platforms by name, the live files, or everything."""
 
     disks: tuple[str, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from rehydrator.errors import MismatchError
 from rehydrator.manifest.schema import Manifest
@@ -16,8 +17,7 @@ from rehydrator.workers import worker_pool
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """The verdict on one file or artifact; ``problem`` is empty when it is right."""
 
     name: str

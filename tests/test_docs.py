@@ -132,7 +132,9 @@ def test_commands_exist(arguments: list[str]) -> None:
     command: click.Command = cli
     rest = list(arguments)
     while isinstance(command, click.Group):
-        command = command.commands[rest.pop(0)]
+        found = command.get_command(click.Context(command), rest.pop(0))
+        assert found
+        command = found
     parent = click.Context(cli, **cli.context_settings)  # the names of the help option come from there, and stay
     assert command.make_context("rehydrator", rest, parent=parent).args == []
 
@@ -142,7 +144,10 @@ def test_every_command_is_shown() -> None:
         if not isinstance(command, click.Group):
             yield path
             return
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child
             yield from leaves(child, (*path, name))
 
     used = commands(README)

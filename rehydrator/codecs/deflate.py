@@ -12,7 +12,8 @@ import functools
 import hashlib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.disk.extents import Data
 from rehydrator.errors import UnsupportedError
@@ -34,8 +35,7 @@ _KNOWN_ANSWERS = {
 }
 
 
-@dataclass(frozen=True)
-class Encoder:
+class Encoder(msgspec.Struct, frozen=True):
     """One encoder: zlib's deflate at ``level``, which gave the known answer."""
 
     name: str

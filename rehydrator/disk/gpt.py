@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.disk.c_gpt import MAX_ENTRIES_BYTES, MIN_ENTRY_SIZE, SECTOR_SIZES, SIGNATURE, GptEntry, GptHeader
 from rehydrator.disk.extents import Extent
@@ -13,8 +14,7 @@ from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(msgspec.Struct, frozen=True):
     """A named part of a disk: a partition (``p3 boot``), part of the table (``gpt``) or a gap between them."""
 
     name: str
@@ -22,8 +22,7 @@ class Region:
     partition: bool = False
 
 
-@dataclass(frozen=True)
-class PartitionTable:
+class PartitionTable(msgspec.Struct, frozen=True):
     """All regions of a disk in order, without overlap and without gaps."""
 
     sector_size: int

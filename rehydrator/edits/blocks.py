@@ -7,7 +7,6 @@ other in one blob.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -86,8 +85,7 @@ def differing_runs(base: Source, disk: Source, blocks: Iterable[Extent]) -> Iter
         yield current
 
 
-@dataclass(frozen=True)
-class OwnedRun:
+class OwnedRun(msgspec.Struct, frozen=True):
     """A run of the disk with the name of its owner; ``start`` is where the owner's region begins on the disk."""
 
     owner: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -85,8 +84,7 @@ class Ext4Allocation(msgspec.Struct, tag="ext4.allocation", tag_field="op", froz
         return 0
 
 
-@dataclass(frozen=True)
-class _Bitmap:
+class _Bitmap(msgspec.Struct, frozen=True):
     """Which of a group's two bitmaps, and what its first bit in the file system is called."""
 
     blocks: bool
@@ -126,8 +124,7 @@ def _set_bits(state: Ext4State, ext4: Ext4, span: Span, bit: int, bitmap: _Bitma
     return touched
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """A file that gave up blocks and took others."""
 
     freed: list[Span]

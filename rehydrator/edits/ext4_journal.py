@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -99,8 +98,7 @@ class Ext4Journal(msgspec.Struct, tag="ext4.journal", tag_field="op", frozen=Tru
         return sum(len(run.data) for item in self.transactions for copy in item.copies for run in copy.runs)
 
 
-@dataclass(frozen=True)
-class _DescriptorPlan:
+class _DescriptorPlan(msgspec.Struct, frozen=True):
     """A descriptor to be written: where, from which template, with which tags."""
 
     block: int

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,8 +23,7 @@ _SUFFIX = b".conf"
 _MAX_TEXT = 1 << 20
 
 
-@dataclass(frozen=True)
-class PlatformText:
+class PlatformText(msgspec.Struct, frozen=True):
     """The new content of one file."""
 
     path: str

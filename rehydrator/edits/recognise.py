@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.boot.zipl.installed import bootmap_inode
 from rehydrator.disk.extents import Extent, ExtentMap, whole_blocks
@@ -44,8 +45,7 @@ _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 _BITMAPS = frozenset({Kind.BLOCK_BITMAP, Kind.INODE_BITMAP, Kind.GROUP_DESCRIPTOR})
 
 
-@dataclass(frozen=True)
-class Recognised:
+class Recognised(msgspec.Struct, frozen=True):
     """Edits in order, and the moments that they refer to."""
 
     edits: list[Edit]

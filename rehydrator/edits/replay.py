@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias, TypeVar, cast
+
+import msgspec
 
 from rehydrator.disk.gpt import Region, read_table
 from rehydrator.disk.overlay import Overlay
@@ -17,8 +18,7 @@ S = TypeVar("S")
 BlobReader: TypeAlias = Callable[[str], bytes]
 
 
-@dataclass(frozen=True)
-class Partition:
+class Partition(msgspec.Struct, frozen=True):
     """A partition by its region name, for reading as it is now; ``start`` is its byte offset on the disk."""
 
     name: str

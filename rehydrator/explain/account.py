@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from rehydrator.disk.extents import BLOCK
 from rehydrator.disk.gpt import Region
@@ -15,15 +16,14 @@ from rehydrator.explain.tree import CauseTotal, Change, Derived
 _MAX_NAMES = 100
 
 
-@dataclass
-class Group:
+class Group(msgspec.Struct):
     """Changed structures of one kind and one cause."""
 
     count: int = 0
-    names: dict[str, None] = field(default_factory=dict)
-    fields: dict[str, None] = field(default_factory=dict)
+    names: dict[str, None] = msgspec.field(default_factory=dict)
+    fields: dict[str, None] = msgspec.field(default_factory=dict)
     bytes: int = 0
-    derived: Counter[str] = field(default_factory=Counter)
+    derived: Counter[str] = msgspec.field(default_factory=Counter)
     last: int = -1
 
     def add_structure(self, owner: Owner) -> None:
@@ -36,20 +36,19 @@ class Group:
             self.names[label(owner)] = None
 
 
-@dataclass
-class RegionAccount:
+class RegionAccount(msgspec.Struct):
     """What differs in one region. ``known_a`` and ``known_b`` are inodes of paths that were come across."""
 
     region: Region
     bytes: int = 0
     blocks: int = 0
     last_block: int = -1
-    groups: dict[tuple[Cause, str], Group] = field(default_factory=dict)
-    content: Counter[str] = field(default_factory=Counter)
-    touched: dict[str, None] = field(default_factory=dict)
-    moved: dict[str, None] = field(default_factory=dict)
-    known_a: dict[str, int] = field(default_factory=dict)
-    known_b: dict[str, int] = field(default_factory=dict)
+    groups: dict[tuple[Cause, str], Group] = msgspec.field(default_factory=dict)
+    content: Counter[str] = msgspec.field(default_factory=Counter)
+    touched: dict[str, None] = msgspec.field(default_factory=dict)
+    moved: dict[str, None] = msgspec.field(default_factory=dict)
+    known_a: dict[str, int] = msgspec.field(default_factory=dict)
+    known_b: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add_blocks(self, owner: Owner) -> None:
         """Count the blocks that a differing piece lies in."""
@@ -76,14 +75,13 @@ class RegionAccount:
             )
 
 
-@dataclass
-class _Structure:
+class _Structure(msgspec.Struct):
     """The bytes of the structure that is being read: derived ones wait for a cause to be folded under."""
 
     region: Region
     owner: Owner
-    direct: Counter[Cause] = field(default_factory=Counter)
-    derived: Counter[str] = field(default_factory=Counter)
+    direct: Counter[Cause] = msgspec.field(default_factory=Counter)
+    derived: Counter[str] = msgspec.field(default_factory=Counter)
     default: Cause = Cause.UNKNOWN
 
 

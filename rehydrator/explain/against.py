@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from rehydrator.engines.direct import artifact_source, body_source
 from rehydrator.errors import UsageError

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import groupby
+
+import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent, merge
@@ -26,12 +27,11 @@ SameContent = Callable[[RegionAccount, Owner], bool]
 Command = Callable[[Owner, int, int], str]
 
 
-@dataclass
-class Collector:
+class Collector(msgspec.Struct):
     """Runs of differing bytes for those who want to see them; beyond a limit they are only counted."""
 
     wanted: bool
-    found: list[Evidence] = field(default_factory=list)
+    found: list[Evidence] = msgspec.field(default_factory=list)
     left_out: int = 0
 
     def add(self, evidence: Evidence) -> None:
@@ -44,8 +44,7 @@ class Collector:
             self.found.append(evidence)
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """Differing bytes with one owner on each side."""
 
     a: Owner

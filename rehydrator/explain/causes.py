@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.fs.place import Kind
 
@@ -103,8 +104,7 @@ _MOVED = frozenset({"AlternateLBA", "LastUsableLBA", "MyLBA", "PartitionEntryLBA
 _OF_OTHER = (("block_bitmap", Kind.BLOCK_BITMAP), ("inode_bitmap", Kind.INODE_BITMAP), ("EntryArray", GPT_ENTRY))
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """A cause; ``derived`` names what the bytes follow from where they are a checksum."""
 
     cause: Cause

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.disk.gpt import PartitionTable
 from rehydrator.explain import checks, commands
@@ -23,8 +24,7 @@ from rehydrator.report import human
 _PLATFORM = re.compile(r"-([a-z0-9]+(?:4k)?)\.(?:x86_64|aarch64|ppc64le|s390x|riscv64)\.")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How much is wanted besides the account itself.
 
     ``strict`` counts unlike compression and unlike containers as differences.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.owner import Ext4Filesystem
@@ -17,8 +18,7 @@ from rehydrator.fs.xfs.owner import XfsFilesystem
 MAX_COMPARED = 64 << 20
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A file, directory or whatever has a path: its inode ``number``, its kind in words and its size."""
 
     number: int

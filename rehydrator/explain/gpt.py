@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.disk.c_gpt import MAX_ENTRIES_BYTES, MIN_ENTRY_SIZE, SIGNATURE, GptEntry, GptHeader
@@ -23,8 +24,7 @@ _MBR_FIELDS = (
 )
 
 
-@dataclass(frozen=True)
-class TablePlace:
+class TablePlace(msgspec.Struct, frozen=True):
     """A structure of the partition table at ``extent`` of the disk."""
 
     extent: Extent
@@ -33,8 +33,7 @@ class TablePlace:
     fields: tuple[FieldSpan, ...] = ()
 
 
-@dataclass(frozen=True)
-class Gpt:
+class Gpt(msgspec.Struct, frozen=True):
     """The headers of a disk; ``backup`` is where the primary says that the other one lies, None without a table."""
 
     sector: int

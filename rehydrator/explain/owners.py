@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent
@@ -22,8 +23,7 @@ _TABLE_REGIONS = frozenset({"mbr", "gpt", "gap", "backup gpt", "tail"})
 _BEYOND = "tail"
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True):
     """The owner of ``extent``. All offsets are bytes of the disk; ``start`` is where the structure begins."""
 
     extent: Extent

@@ -6,8 +6,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from rehydrator.disk.extents import Extent, ExtentMap, nonzero_blocks
 from rehydrator.disk.source import FileSource, Source
@@ -25,8 +26,7 @@ _HEAD = 512
 _MAX_DEPTH = 4
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(msgspec.Struct, frozen=True):
     """A container that was taken off: its format, its record, and the record in words."""
 
     format: str
@@ -34,8 +34,7 @@ class Container:
     text: str
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """One side: the file's name as given, what was taken off it outermost first, and the disk that is left.
 
     ``problems`` say why something could not be taken off. ``label`` is what sentences call it where its name does not

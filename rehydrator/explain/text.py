@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from rehydrator.explain.tree import Change, Evidence, FileChange, Part, Report
 from rehydrator.explain.words import (
@@ -29,8 +30,7 @@ _HEX_BYTES = 16
 _FILE_CONTENT = "file-content"
 
 
-@dataclass(frozen=True)
-class TextOptions:
+class TextOptions(msgspec.Struct, frozen=True):
     """Which steps of the ladder to show below the summary."""
 
     stat: bool = False

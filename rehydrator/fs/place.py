@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent
@@ -52,8 +53,7 @@ class Kind(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """One piece of a file system. ``extent`` is in bytes from the start of the file system.
 
     ``start`` is where the structure itself begins (a piece may be cut out of its middle); ``fields`` are relative to
@@ -71,8 +71,7 @@ class Place:
     fields: tuple[FieldSpan, ...] = ()
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """Something wrong with a file system: which structure, where (bytes from the start), and what."""
 
     name: str

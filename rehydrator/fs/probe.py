@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.errors import RehydratorError
@@ -12,8 +13,7 @@ from rehydrator.fs.place import Filesystem
 _LONGEST = 2048
 
 
-@dataclass(frozen=True)
-class Magic:
+class Magic(msgspec.Struct, frozen=True):
     """``magic`` at byte ``offset`` is how a file system named ``type`` is known; ``open`` reads it."""
 
     type: str
@@ -48,8 +48,7 @@ MAGICS = (
 )
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """What was found: the name of the file system's type, itself if it could be opened, else why not."""
 
     type: str

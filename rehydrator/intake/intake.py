@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from rehydrator.disk.extents import Extent, ExtentMap, nonzero_blocks
 from rehydrator.disk.sink import HashSink
@@ -18,8 +19,7 @@ from rehydrator.progress import Task
 from rehydrator.release.artifact import Artifact
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """An artifact whose digests were compared, open for reading; close ``source`` and ``discard`` it when done."""
 
     artifact: Artifact

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -15,8 +14,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 R_contra = TypeVar("R_contra", contravariant=True)
 
 
-@dataclass(frozen=True)
-class Unwrapped:
+class Unwrapped(msgspec.Struct, frozen=True):
     """The inside of a wrapped file and what is needed to wrap it again.
 
     ``record`` is readable structure; ``tables`` are long rows of numbers (compressed sizes, for example) that the

@@ -6,8 +6,9 @@ import bisect
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from rehydrator.disk.extents import CHUNK, Data, Extent, ExtentMap, nonzero_blocks
 from rehydrator.disk.source import Source
@@ -20,8 +21,7 @@ _FEED = 1 << 16
 _SPAN = 8 << 20  # content between two ways back in, each of which takes some 50 KB of memory
 
 
-@dataclass(frozen=True)
-class GzipHeader:
+class GzipHeader(msgspec.Struct, frozen=True):
     """The head of a file, and where the compressed stream begins."""
 
     header: Header
@@ -48,8 +48,7 @@ def read_header(outer: Source, path: Path) -> GzipHeader:
     return GzipHeader(header, data[Header.SIZE : end], end + 1)
 
 
-@dataclass
-class _Cursor:
+class _Cursor(msgspec.Struct):
     """A decoder and where it stands: in the file and in the content."""
 
     decoder: zlib._Decompress

@@ -5,9 +5,10 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from rehydrator.disk.extents import Data, Extent, ExtentMap
 from rehydrator.disk.source import Source
@@ -44,8 +45,7 @@ from rehydrator.layers.qcow2_record import (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Qcow2Structure:
+class Qcow2Structure(msgspec.Struct, frozen=True):
     """What a qcow2 file says about itself. ``record`` still has the default allocation and placement."""
 
     record: Qcow2Record

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.layers.base import Layer
@@ -28,8 +29,7 @@ from rehydrator.layers.vmdk_record import VmdkRecord
 LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | GzipRecord
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(msgspec.Struct, frozen=True):
     """A container format: its name (the tag of its record), its magic bytes and their place, and its layer.
 
     ``offset`` counts from the start of the file, a negative one from its end.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
@@ -32,8 +33,7 @@ MAX_MAP_BLOCKS = 10_000
 _ENTRY_END = bytes(SparseEntry.SIZE)
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A member, where its data lies in the archive, and how long the file is that they make; in bytes."""
 
     member: TarMember

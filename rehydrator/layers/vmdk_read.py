@@ -8,7 +8,6 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -37,8 +36,7 @@ _MAX_SECTORS = 1 << 32  # what a grain table can point to
 _RECENT = 32  # decompressed grains that are kept for the next read
 
 
-@dataclass(frozen=True)
-class StoredGrain:
+class StoredGrain(msgspec.Struct, frozen=True):
     """One grain as it lies in the file: its number, the byte offset of its data, and the data's size in bytes."""
 
     grain: int
@@ -56,8 +54,7 @@ class StoredGrain:
         return -(-(GrainMarker.SIZE + self.size) // SECTOR)
 
 
-@dataclass(frozen=True)
-class VmdkStructure:
+class VmdkStructure(msgspec.Struct, frozen=True):
     """What a file says about itself; ``grains`` in file order.
 
     The record still lacks the encoder and has the default order of grains.

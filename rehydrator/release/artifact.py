@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from rehydrator.manifest.schema import Identity
 from rehydrator.release.formats import Format, parse_format
 
 
-@dataclass(frozen=True)
-class Artifact:
+class Artifact(msgspec.Struct, frozen=True):
     """One file of a release on this machine. Digests are sha256 in hexadecimal, sizes are in bytes."""
 
     identity: Identity
@@ -47,8 +47,7 @@ class Artifact:
         return (self.identity.platform, self.format.container, self.identity.role) == ("metal", "raw", "disk")
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """The artifacts of one build for one architecture."""
 
     arch: str
@@ -56,8 +55,7 @@ class Release:
     artifacts: tuple[Artifact, ...]
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True):
     """All releases that were named, and the stream metadata that came with them, if any."""
 
     releases: tuple[Release, ...]

@@ -5,7 +5,6 @@ Source: coreos-assembler ``src/v1.json`` (meta.json schema) and ``docs/building-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -50,8 +49,7 @@ class _Builds(msgspec.Struct, rename="kebab"):
     builds: list[_Build]
 
 
-@dataclass(frozen=True)
-class CosaBuild:
+class CosaBuild(msgspec.Struct, frozen=True):
     """One architecture of a build, with the image keys that are not artifacts."""
 
     release: Release

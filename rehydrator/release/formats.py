@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 Compression: TypeAlias = Literal["none", "xz", "gzip", "zip"]
 
@@ -13,8 +14,7 @@ RAW_CONTAINERS = frozenset({"raw", "4k.raw"})
 CONTAINERS = frozenset({"qcow2", "vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive", "iso", "pxe"})
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(msgspec.Struct, frozen=True):
     """A format taken apart: ``qcow2.xz`` is container ``qcow2`` in compression ``xz``."""
 
     container: str

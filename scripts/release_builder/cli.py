@@ -8,10 +8,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .build import Options, build_release
+from .appliance import PROGRAM as GUESTFISH
+from .build import build_release
 from .content import PROFILES
 from .platforms import LIVE, X86_64, select
-from .tools import BuildError, Runner, describe_missing, missing_tools
+from .tools import BuildError, Runner, Tool, describe_missing, missing_tools
+from .workshop import Options
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -31,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
         prog="build-release",
         description="Build a CoreOS-like release from Debian packages, with ostree, the kernel's filesystem drivers, "
         "qemu-img and the other real tools, as a cosa build directory with stream metadata.",
+        epilog="Root makes the disks on loop devices. Without root they are made in the libguestfs appliance, which "
+        "takes longer.",
     )
     result.add_argument("out", type=Path, help="the cosa build directory to write")
     result.add_argument("--arch", choices=["x86_64"], default="x86_64")
@@ -50,17 +54,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _check_host(args: argparse.Namespace) -> None:
-    missing = missing_tools(select(args.platforms).tools(sign=args.sign))
+    tools = select(args.platforms).tools(sign=args.sign)
+    if os.geteuid() != 0:
+        tools.append(Tool(GUESTFISH, "libguestfs-tools", "guestfs-tools"))
+    missing = missing_tools(tools)
     if missing:
         raise BuildError(describe_missing(missing))
     if args.out.resolve().is_relative_to("/run"):
         raise BuildError("OUT cannot be below /run, where the build has its private mounts")
-    if os.geteuid() != 0:
-        raise BuildError(
-            "build-release needs root: it attaches loop devices and mounts ext4 and XFS, so that each change to a "
-            "filesystem is made by the kernel's own driver (in a container: --privileged, or run it in a virtual "
-            "machine such as the libguestfs appliance)"
-        )
 
 
 def main() -> int:

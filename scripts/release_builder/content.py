@@ -79,19 +79,32 @@ _SUPPORT = (
 )  # fmt: skip
 
 
-def build_content(runner: Runner, profile: Profile, build_id: str, work: Path) -> Content:
-    """Download and unpack everything and lay it out under `work`."""
+@dataclass(frozen=True)
+class Packages:
+    """The package files of a profile by name; `names` are those that go into the tree."""
+
+    names: tuple[str, ...]
+    files: dict[str, Path]
+
+
+def fetch_packages(runner: Runner, profile: Profile) -> Packages:
+    """Download what the cache lacks of a profile's packages."""
     names = list(profile.packages)
     if profile.real_kernel:
         names.append(packages.resolve_metapackage(runner, profile.kernel_metapackage, r"linux-image-6\.[-.\w]+"))
-    files = packages.fetch(runner, [*names, *_SUPPORT], packages.cache_directory())
+    return Packages(tuple(names), packages.fetch(runner, [*names, *_SUPPORT], packages.cache_directory()))
+
+
+def build_content(runner: Runner, profile: Profile, fetched: Packages, build_id: str, work: Path) -> Content:
+    """Unpack everything and lay it out under `work`."""
+    files = fetched.files
     root, support = work / "rootfs", work / "support"
     for top in (root, support):
         (top / "usr").mkdir(parents=True)
         for name in MERGED:
             (top / "usr" / name).mkdir()
             (top / name).symlink_to(f"usr/{name}")
-    for name in names:
+    for name in fetched.names:
         packages.unpack(runner, files[name], root)
     for name in _SUPPORT:
         packages.unpack(runner, files[name], support)

@@ -7,7 +7,8 @@ Source: s390-tools ``zipl/src/bootmap.c`` and ``disk.c`` (``disk_write_block_ali
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.boot.zipl.c_zipl import (
     BOOT_RECORD_VERSION,
@@ -28,8 +29,7 @@ from rehydrator.errors import CorruptError
 _NONE = bytes(BlockPointer.SIZE)
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(msgspec.Struct, frozen=True):
     """The content of the bootmap file, and the first bytes of sector 0."""
 
     bootmap: bytes

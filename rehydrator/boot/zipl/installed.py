@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from rehydrator.boot.zipl.c_zipl import BootmapHeader, SignatureTrailer
 from rehydrator.boot.zipl.parts import Parts
@@ -15,8 +15,7 @@ BOOTMAP_PATH = "/bootmap"
 MAX_BOOTMAP = 16 << 20
 
 
-@dataclass(frozen=True)
-class Installed:
+class Installed(msgspec.Struct, frozen=True):
     """A bootmap as it is on a disk: its inode, file and parts."""
 
     inode: int

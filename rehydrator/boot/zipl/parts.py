@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from rehydrator.boot.zipl.pointers import Grid, Span
 
@@ -24,8 +26,7 @@ class Role(enum.StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A component whose content lies in the bootmap file itself; ``compdat`` as in its entry."""
 
     role: Role
@@ -34,8 +35,7 @@ class Held:
     content: bytes
 
 
-@dataclass(frozen=True)
-class Referred:
+class Referred(msgspec.Struct, frozen=True):
     """A component in a file of its own, told by the sectors where that lies."""
 
     role: Role
@@ -44,8 +44,7 @@ class Referred:
     spans: tuple[Span, ...]
 
 
-@dataclass(frozen=True)
-class Execute:
+class Execute(msgspec.Struct, frozen=True):
     """The end of the components: the program status word to start with."""
 
     compdat: int
@@ -54,8 +53,7 @@ class Execute:
 Component: TypeAlias = Held | Referred | Execute
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """Everything that a bootmap is made of, but the place of the bootmap file.
 
     ``header`` is its first 512 bytes; ``table_type`` that of the component table (0 for IPL).

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.boot.zipl.c_zipl import MAX_BLOCK_COUNT, SIGNATURE_MAGIC, SignatureTrailer
 
 HOLE = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """``count`` sectors from sector ``start`` of the disk on; ``start`` is HOLE for a sector of zeros (count 1)."""
 
     start: int
@@ -23,8 +23,7 @@ class Span:
         return self.start == HOLE
 
 
-@dataclass(frozen=True, slots=True)
-class FileRun:
+class FileRun(msgspec.Struct, frozen=True):
     """``count`` blocks of a file: from ``logical`` on in the file, from ``physical`` on in its file system."""
 
     logical: int
@@ -32,8 +31,7 @@ class FileRun:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(msgspec.Struct, frozen=True):
     """How file system blocks lie on the disk.
 
     ``sector``: bytes of a sector as zipl was told; ``block_size``: bytes of a file system block, a multiple of it;

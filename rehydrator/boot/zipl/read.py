@@ -8,7 +8,9 @@ be told and written again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from rehydrator.binary import Structure
 from rehydrator.boot.zipl.c_zipl import (
@@ -46,8 +48,7 @@ _FIXED = {
 }
 
 
-@dataclass(frozen=True)
-class BootmapFile:
+class BootmapFile(msgspec.Struct, frozen=True):
     """The content of the bootmap file, and for each of its file system blocks the number of that (0: a hole)."""
 
     content: bytes

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from rehydrator.fs.ext4.c_ext4 import (
     DIRECT_BLOCKS,
@@ -30,8 +31,7 @@ _POINTERS = struct.Struct(f"<{POINTERS}I")
 _POINTER_SIZE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """``count`` blocks of a file: from ``logical`` on in the file, from ``physical`` on in the file system."""
 
     logical: int
@@ -40,8 +40,7 @@ class Run:
     unwritten: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TreeNode:
+class TreeNode(msgspec.Struct, frozen=True):
     """A block of an extent tree (``level`` is its depth) or an indirect block (``level`` 1 to 3).
 
     ``parent`` is the block that points here, 0 for the inode itself.
@@ -53,8 +52,7 @@ class TreeNode:
     parent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BlockMap:
+class BlockMap(msgspec.Struct, frozen=True):
     """All blocks of one inode, in the order of the tree."""
 
     runs: tuple[Run, ...]
@@ -65,8 +63,7 @@ class BlockMap:
 EMPTY = BlockMap((), ())
 
 
-@dataclass
-class Limits:
+class Limits(msgspec.Struct):
     """What keeps a damaged tree from being walked for ever.
 
     Each tree block is followed once over all inodes that share a ``Limits``; no file system has more pieces than
@@ -76,7 +73,7 @@ class Limits:
     blocks_count: int
     first_block: int
     pieces: int = -1
-    seen: set[int] = field(default_factory=set)
+    seen: set[int] = msgspec.field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.pieces < 0:
@@ -99,13 +96,12 @@ class Limits:
         return self.pieces >= 0
 
 
-@dataclass
-class _Walk:
+class _Walk(msgspec.Struct):
     read: ReadBlock
     limits: Limits
-    runs: list[Run] = field(default_factory=list)
-    nodes: list[TreeNode] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    runs: list[Run] = msgspec.field(default_factory=list)
+    nodes: list[TreeNode] = msgspec.field(default_factory=list)
+    problems: list[str] = msgspec.field(default_factory=list)
 
     def result(self) -> BlockMap:
         return BlockMap(tuple(self.runs), tuple(self.nodes), tuple(self.problems))

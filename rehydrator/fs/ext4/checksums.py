@@ -11,8 +11,9 @@ Source: Linux ``fs/ext4``: ``ext4_superblock_csum``, ``ext4_group_desc_csum``, `
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from rehydrator.binary import Structure
 from rehydrator.codecs.crc32c import crc32c
@@ -42,16 +43,14 @@ _LE64 = struct.Struct("<Q")
 _LE16 = struct.Struct("<H")
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """``size`` bytes at byte ``offset`` of the structure that hold some bits of a checksum."""
 
     offset: int
     size: int
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """Where a checksum is stored: its parts from the lowest bits to the highest.
 
     A slot with fewer bits than the checksum (32-byte descriptors, 128-byte inodes) keeps the low ones.

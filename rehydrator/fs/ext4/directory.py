@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from rehydrator.fs.ext4.c_ext4 import DIR_TAIL_TYPE, DirEntry, DirTail, DxCountLimit, DxEntry, DxRootInfo, DxTail
 
@@ -26,8 +27,7 @@ class Entry(NamedTuple):
     file_type: int
 
 
-@dataclass(frozen=True, slots=True)
-class IndexBlock:
+class IndexBlock(msgspec.Struct, frozen=True):
     """The index part of a directory block; ``start`` is where ``struct dx_countlimit`` lies, in bytes."""
 
     start: int

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
@@ -35,8 +36,7 @@ _INLINE_PARENT = 4  # bytes of the parent's inode number before the entries of a
 _DOTS = (b".", b"..")
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """A group descriptor with its halves put together. Block numbers and counts."""
 
     number: int

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.fs.ext4.ext4 import Ext4
 
 
-@dataclass(frozen=True, slots=True)
-class BitmapRun:
+class BitmapRun(msgspec.Struct, frozen=True):
     """Blocks ``[start, end)`` of one group that are all free or all allocated.
 
     ``whole_start`` is where the run of free blocks begins in the group, at or before ``start``.

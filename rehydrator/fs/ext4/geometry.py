@@ -7,8 +7,9 @@ Source: Linux ``fs/ext4/super.c`` (``ext4_fill_super``, ``descriptor_loc``) and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.fs.ext4.c_ext4 import (
@@ -47,8 +48,7 @@ SUPPORTED_INCOMPAT = (
 )
 
 
-@dataclass(frozen=True)
-class BlockRange:
+class BlockRange(msgspec.Struct, frozen=True):
     """``count`` blocks from block ``start`` on."""
 
     start: int
@@ -60,8 +60,7 @@ class BlockRange:
         return self.start + self.count
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(msgspec.Struct, frozen=True, dict=True):
     """Sizes and places that follow from the superblock."""
 
     block_size: int

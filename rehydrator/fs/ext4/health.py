@@ -7,7 +7,8 @@ after the replay.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.fs.ext4 import checksums
 from rehydrator.fs.ext4.c_ext4 import SUPER_MAGIC, SUPER_OFFSET, Incompat, RoCompat, State, SuperBlock
@@ -24,8 +25,7 @@ from rehydrator.fs.place import Health
 _MAX_REPORTS = 100
 
 
-@dataclass(frozen=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """All that the checks look at."""
 
     fs: Ext4

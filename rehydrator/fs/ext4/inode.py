@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.fs.ext4.c_ext4 import (
@@ -54,8 +55,7 @@ def inode_fields(inode_size: int, extra: int) -> tuple[FieldSpan, ...]:
     return tuple(spans)
 
 
-@dataclass(frozen=True)
-class InodeInfo:
+class InodeInfo(msgspec.Struct, frozen=True):
     """An inode: its number, its ``s_inode_size`` raw bytes and its fields."""
 
     number: int
@@ -125,8 +125,7 @@ class InodeInfo:
         return self.disk.i_block + rest
 
 
-@dataclass(frozen=True)
-class Xattr:
+class Xattr(msgspec.Struct, frozen=True):
     """An extended attribute; a value kept in an inode of its own is empty here and ``value_inode`` names it."""
 
     name: str

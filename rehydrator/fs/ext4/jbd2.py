@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from rehydrator.disk.extents import is_zero
 from rehydrator.fs.ext4.c_jbd2 import JBD2_MAGIC, BlockType, JournalIncompat, JournalSuperBlock
@@ -77,14 +79,13 @@ _MAGIC = struct.pack(">I", JBD2_MAGIC)
 _SUPERBLOCK_TYPES = (BlockType.SUPERBLOCK_V1, BlockType.SUPERBLOCK_V2)
 
 
-@dataclass
-class _Draft:
+class _Draft(msgspec.Struct):
     """A transaction while its blocks are being collected."""
 
     sequence: int
-    descriptors: list[Descriptor] = field(default_factory=list)
-    copies: list[Copy] = field(default_factory=list)
-    revokes: list[Revoke] = field(default_factory=list)
+    descriptors: list[Descriptor] = msgspec.field(default_factory=list)
+    copies: list[Copy] = msgspec.field(default_factory=list)
+    revokes: list[Revoke] = msgspec.field(default_factory=list)
     commit: Commit | None = None
     headless: bool = False  # its first blocks were overwritten
     broken: bool = False  # later ones were

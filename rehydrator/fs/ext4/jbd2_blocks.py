@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.codecs.crc32c import crc32c
 from rehydrator.fs.ext4.c_jbd2 import (
@@ -55,8 +56,7 @@ class Age(enum.StrEnum):
     STALE = "stale"  # older than that, or partly overwritten
 
 
-@dataclass(frozen=True)
-class TagLayout:
+class TagLayout(msgspec.Struct, frozen=True):
     """How the tags of a descriptor are written, from the features of the journal."""
 
     structure: type[Tag32] | type[Tag64] | type[Tag3]
@@ -83,8 +83,7 @@ class TagLayout:
         return cls(structure, size, 16 if second else 0, wide, block_tails=second)
 
 
-@dataclass(frozen=True)
-class Tag:
+class Tag(msgspec.Struct, frozen=True):
     """One entry of a descriptor: a copy of file system block ``home``.
 
     ``offset`` is the byte offset of the tag in its descriptor; ``checksum`` is the stored one.
@@ -101,8 +100,7 @@ class Tag:
         return TagFlag.ESCAPE in self.flags
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(msgspec.Struct, frozen=True):
     """A descriptor at journal block ``block``; ``end`` is the first byte behind its tags."""
 
     block: int
@@ -111,8 +109,7 @@ class Descriptor:
     end: int
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(msgspec.Struct, frozen=True):
     """Journal block ``block`` holds a copy of file system block ``tag.home``, listed in ``descriptor``."""
 
     block: int
@@ -121,8 +118,7 @@ class Copy:
     descriptor: int
 
 
-@dataclass(frozen=True)
-class Revoke:
+class Revoke(msgspec.Struct, frozen=True):
     """A revoke block: copies of ``homes`` in this and older transactions are not to be replayed."""
 
     block: int
@@ -131,8 +127,7 @@ class Revoke:
     r_count: int
 
 
-@dataclass(frozen=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True):
     """A commit block; the time is when the transaction was committed."""
 
     block: int
@@ -141,8 +136,7 @@ class Commit:
     nanoseconds: int
 
 
-@dataclass(frozen=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True):
     """What is left of one transaction; ``complete`` when nothing of it was overwritten."""
 
     sequence: int
@@ -163,8 +157,7 @@ class Transaction:
         return self.commit.block if self.commit else 0
 
 
-@dataclass(frozen=True)
-class LogBlock:
+class LogBlock(msgspec.Struct, frozen=True):
     """What journal block ``block`` is; ``item`` is its parsed form where there is one."""
 
     block: int

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from dataclasses import dataclass, field
+
+import msgspec
 
 from rehydrator.fs.ext4.blocks import BlockMap, Limits, TreeNode
 from rehydrator.fs.ext4.c_ext4 import (
@@ -49,8 +50,7 @@ class InodeState:
     UNMARKED = 4  # in use although the inode bitmap calls it free
 
 
-@dataclass
-class Scan:
+class Scan(msgspec.Struct):
     """What the pass found.
 
     ``states`` is indexed by inode number; ``sizes`` holds ``i_size`` in bytes of regular files with blocks;
@@ -58,13 +58,13 @@ class Scan:
     """
 
     states: bytearray
-    segments: list[Segment] = field(default_factory=list)
-    sizes: dict[int, int] = field(default_factory=dict)
-    parents: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-    directories: list[int] = field(default_factory=list)
-    trees: array[int] = field(default_factory=lambda: array("Q"))  # inodes with extent blocks
-    xattr_blocks: dict[int, int] = field(default_factory=dict)  # block -> first inode that uses it
-    problems: list[tuple[int, str]] = field(default_factory=list)  # (inode, what)
+    segments: list[Segment] = msgspec.field(default_factory=list)
+    sizes: dict[int, int] = msgspec.field(default_factory=dict)
+    parents: dict[int, tuple[int, bytes]] = msgspec.field(default_factory=dict)
+    directories: list[int] = msgspec.field(default_factory=list)
+    trees: array[int] = msgspec.field(default_factory=lambda: array("Q"))  # inodes with extent blocks
+    xattr_blocks: dict[int, int] = msgspec.field(default_factory=dict)  # block -> first inode that uses it
+    problems: list[tuple[int, str]] = msgspec.field(default_factory=list)  # (inode, what)
 
 
 def scan_inodes(fs: Ext4) -> Scan:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.fs.fat.c_fat import (
@@ -27,8 +28,7 @@ _SIZE = DirectoryEntry.SIZE
 _DOTS = {b".          ", b"..         "}
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """``length`` bytes at byte ``start`` of the file system that hold a file from its byte ``offset`` on."""
 
     start: int
@@ -36,8 +36,7 @@ class Run:
     offset: int
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """A directory entry at byte ``offset`` of its directory: what it is and which path it names."""
 
     offset: int
@@ -46,8 +45,7 @@ class Slot:
     long: bool = False
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A file or directory: its path, its length as stored, the runs of its clusters, a directory's entries."""
 
     path: str

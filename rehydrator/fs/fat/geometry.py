@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
@@ -42,8 +43,7 @@ class FatType(enum.IntEnum):
         return self.bad + 1
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(msgspec.Struct, frozen=True):
     """The layout. Offsets and sizes are in bytes; ``clusters`` counts data clusters."""
 
     type: FatType

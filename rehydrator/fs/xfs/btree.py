@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.fs.xfs.c_xfs import (
     XFS_BMAP_CRC_MAGIC,
@@ -23,8 +24,7 @@ from rehydrator.fs.xfs.reader import Reader
 from rehydrator.fs.xfs.segments import Role
 
 
-@dataclass(frozen=True)
-class BtreeKind:
+class BtreeKind(msgspec.Struct, frozen=True):
     """A kind of btree. ``key_size`` is that of a node's key (low and high key for rmapbt); sizes in bytes."""
 
     role: Role
@@ -66,8 +66,7 @@ KINDS = {kind.role: kind for kind in (BNOBT, CNTBT, INOBT, FINOBT, RMAPBT, REFCO
 _HEAD = struct.Struct(">IHH")  # bb_magic, bb_level, bb_numrecs
 
 
-@dataclass(frozen=True)
-class BtreeBlock:
+class BtreeBlock(msgspec.Struct, frozen=True):
     """A block that belongs to a btree; ``data`` is its content, ``offset`` in bytes."""
 
     offset: int

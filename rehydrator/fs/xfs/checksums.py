@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.codecs.crc32c import crc32c
 from rehydrator.fs.xfs.c_xfs import (
@@ -57,8 +58,7 @@ class Seal(enum.Enum):
         return self.value[0]
 
 
-@dataclass(frozen=True)
-class Sealed:
+class Sealed(msgspec.Struct, frozen=True):
     """A structure with a checksum: ``length`` bytes at byte ``offset`` of the file system."""
 
     seal: Seal

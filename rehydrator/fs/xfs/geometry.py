@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
@@ -24,8 +24,7 @@ _INODE_SIZES = tuple(1 << shift for shift in range(9, 12))
 _MAX_DIRBLKLOG = 6
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(msgspec.Struct, frozen=True):
     """What the superblock says about the layout. Sizes are in bytes, ``*_blocks`` in file system blocks."""
 
     block_size: int

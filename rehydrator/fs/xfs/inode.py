@@ -5,8 +5,9 @@ from __future__ import annotations
 import stat
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from rehydrator.fs.xfs.btree import BMBT, BtreeBlock
 from rehydrator.fs.xfs.c_xfs import (
@@ -41,8 +42,7 @@ class Mapping(NamedTuple):
     unwritten: bool
 
 
-@dataclass(frozen=True)
-class Inode:
+class Inode(msgspec.Struct, frozen=True):
     """What is needed of an inode to find its data. ``size`` in bytes; the forks are the inode's own bytes."""
 
     number: int

@@ -10,9 +10,11 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from rehydrator.disk.extents import CHUNK, is_zero
 from rehydrator.fs.place import Health
@@ -52,8 +54,7 @@ def split_lsn(lsn: int) -> tuple[int, int]:
     return lsn >> _BLOCK_BITS, lsn & _BLOCK_MASK
 
 
-@dataclass(frozen=True)
-class StaleRun:
+class StaleRun(msgspec.Struct, frozen=True):
     """Empty record headers stamped over stale blocks ahead of the head (``xlog_clear_stale_blocks``).
 
     ``count`` blocks from ``start`` on, all with the same ``cycle`` and tail.
@@ -96,8 +97,7 @@ def _stamp_around(cycle: int, tail_cycle: int, tail_block: int, uuid: bytes) -> 
     return block[:at], block[at + _WORD_SIZE :]
 
 
-@dataclass(frozen=True)
-class LogRecord:
+class LogRecord(msgspec.Struct, frozen=True):
     """A log record. ``written`` is how many of its payload blocks are still there (not overwritten since)."""
 
     block: int
@@ -135,8 +135,7 @@ class LogOperation(NamedTuple):
         return self.offset + XlogOpHeader.SIZE
 
 
-@dataclass(frozen=True)
-class LogPiece:
+class LogPiece(msgspec.Struct, frozen=True):
     """``count`` blocks from ``start`` on: part of a record, of a run of stale headers, or neither (unused).
 
     ``first`` is the number of the piece's first block within the record (header blocks come first) or the run.

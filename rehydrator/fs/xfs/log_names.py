@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.fs.xfs.c_xfs import XfsDinode, XfsDsb
@@ -36,8 +37,7 @@ _INODE_PARTS = (
 )
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(msgspec.Struct, frozen=True):
     """What the data of an operation are: a name and the fields within."""
 
     name: str

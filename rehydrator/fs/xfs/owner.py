@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent
@@ -38,8 +39,7 @@ _FILE_NAMED = {
 _QUOTAS = (("sb_uquotino", "user"), ("sb_gquotino", "group"), ("sb_pquotino", "project"))
 
 
-@dataclass(frozen=True)
-class _Named:
+class _Named(msgspec.Struct, frozen=True):
     """What to say about a structure: the parts of a Place that do not depend on where it is cut."""
 
     kind: Kind

@@ -1,0 +1,135 @@
+"""Where disks are made: on loop devices of this machine, by root, or elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from . import disk, live
+from .content import PROFILES, Content, Packages, build_content
+from .metadata import Artifact
+from .ostree import Deployment, deploy
+from .platforms import Parent, Platform, Selection, Size
+from .rawimage import Kit, RawImage, build_raw_image, make_sibling, run_on_disk
+from .tools import BuildError
+from .wrap import Target
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    out: Path
+    arch: str
+    content: str
+    build_id: str
+    cloud_size: int
+    ibmcloud_size: int
+    selection: Selection
+    base_url: str
+    xz_level: int
+    keep_work: bool
+    sign: bool
+
+    def size_of(self, size: Size) -> int | None:
+        """Return the size of a disk in bytes, None for one that follows from the content."""
+        return {Size.METAL: None, Size.CLOUD: self.cloud_size, Size.IBMCLOUD: self.ibmcloud_size}[size]
+
+
+class Workshop(Protocol):
+    """Makes the disks of a release, and the live artifacts."""
+
+    def prepare(self) -> str:
+        """Make what all disks need and return the ostree commit."""
+        ...
+
+    def disk(self, platform: Platform) -> RawImage:
+        """Return a platform's disk; may be called from several threads."""
+        ...
+
+    def shared(self, platform: Platform) -> bool:
+        """Tell whether others are made from a platform's disk, so that it must stay."""
+        ...
+
+    def live(self, target: Target) -> list[Artifact]:
+        """Make the live artifacts in the directory of `target`."""
+        ...
+
+
+class HostWorkshop:
+    """Makes disks on loop devices of this machine; needs root."""
+
+    def __init__(self, options: Options, kit: Kit, fetched: Packages) -> None:
+        self._options = options
+        self._kit = kit
+        self._fetched = fetched
+        self._made: dict[str, RawImage] = {}
+        self._lock = threading.Lock()
+
+    def prepare(self) -> str:
+        """Make the content, the deployment, the raw images, and the disks that others are made from."""
+        kit, options = self._kit, self._options
+        with kit.steps.step(f"content {options.content}"):
+            profile = PROFILES[options.content]
+            self._content: Content = build_content(kit.runner, profile, self._fetched, options.build_id, kit.work)
+        with kit.steps.step("ostree commit and deploy"):
+            self._deployment: Deployment = deploy(kit.runner, self._content.root, options.build_id, kit.work)
+        self._check_sizes(disk.metal_size(self._deployment.content_bytes))
+        self._parents = self._raw_images()
+        shared = [item for item in options.selection.needed if item.name in ("metal", "metal4k", "qemu")]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for platform, image in zip(shared, pool.map(self._sibling, shared), strict=True):
+                self._made[platform.name] = image
+        return self._deployment.commit
+
+    def disk(self, platform: Platform) -> RawImage:
+        """Return a platform's disk."""
+        with self._lock:
+            made = self._made.get(platform.name)
+        if made is None:
+            made = self._second_generation(platform) if platform.parent is Parent.QEMU else self._sibling(platform)
+        return made
+
+    def shared(self, platform: Platform) -> bool:
+        """Tell whether others are made from a platform's disk, so that it must stay."""
+        return platform.name in self._made
+
+    def live(self, target: Target) -> list[Artifact]:
+        """Make the live artifacts."""
+        source = live.LiveInput(self._content, self._deployment, self._made["metal"], self._made["metal4k"])
+        return live.build_live(self._kit, target, source)
+
+    def _check_sizes(self, metal_size: int) -> None:
+        for size in {platform.size for platform in self._options.selection.needed}:
+            wanted = self._options.size_of(size)
+            if wanted is not None and wanted < metal_size:
+                least = -(-metal_size // disk.MIB)
+                raise BuildError(f"--{size.value}-size is too small: with this content a disk needs {least}M")
+
+    def _raw_images(self) -> dict[Parent, RawImage]:
+        kit = self._kit
+        parents = {Parent.RAW: RawImage(kit.work / "raw-image.raw")}
+        if any(platform.parent is Parent.RAW_4K for platform in self._options.selection.needed):
+            parents[Parent.RAW_4K] = RawImage(kit.work / "raw-4k-image.raw", 4096)
+        for parent, image in parents.items():
+            with kit.steps.step(parent.value):
+                build_raw_image(kit, self._content, self._deployment, image)
+        return parents
+
+    def _sibling(self, platform: Platform) -> RawImage:
+        with self._kit.steps.step(f"{platform.name}: platform edit"):
+            size = self._options.size_of(platform.size)
+            return make_sibling(self._kit, self._parents[platform.parent], platform.name, platform.platform_id, size)
+
+    def _second_generation(self, platform: Platform) -> RawImage:
+        """Edit a copy of the finished qemu disk; the real tool does it on the qcow2, with the same disk bytes."""
+        with self._kit.steps.step(f"{platform.name}: second edit of qemu"):
+            image = RawImage(self._kit.work / f"{platform.name}.raw")
+            disk.copy_sparse(self._kit.runner, self._made["qemu"].path, image.path)
+            run_on_disk(self._kit, image, "change-platform", platform=platform.platform_id)
+        return image
