@@ -31,7 +31,7 @@ ACCESS = XfsInodeChange(7, "/a", {"di_atime": "t0"})
 TOLD: list[tuple[Edit, str]] = [
     (Grow(7), "disk grown to 7 bytes"),
     (Platform("p", "aws"), "kernel arguments and console settings of platform aws"),
-    (FileContent("p", 5, "/grub2/user.cfg", "text\n"), "/grub2/user.cfg rewritten, 5 bytes"),
+    (FileContent("p", 5, "/grub2/user.cfg", text="text\n"), "/grub2/user.cfg rewritten, 5 bytes"),
     (Zero("p", [ZeroRun(0, 4096), ZeroRun(9000, 1)]), "4097 bytes of free space zero again"),
     (Ext4Superblock("p", {"s_mtime": "t0", "s_wtime": "t0"}), "superblock s_mtime, s_wtime"),
     (Ext4Allocation("p", [Span(1, 2), Span(9, 1)], inodes_freed=[Span(4, 1)]), "3 blocks taken, one inode freed"),

@@ -12,8 +12,9 @@ from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.c_ext4 import GroupDesc, GroupDesc64
+from rehydrator.fs.ext4.c_ext4 import GroupDesc, GroupDesc64, GroupFlag
 from rehydrator.fs.ext4.ext4 import Ext4, Group
+from rehydrator.fs.ext4.uninit import initial_block_bitmap, initial_inode_bitmap
 
 DERIVED = (
     "bg_checksum",
@@ -51,6 +52,7 @@ class Ext4Allocation(msgspec.Struct, tag="ext4.allocation", tag_field="op", froz
     def apply(self, replay: Replay) -> None:
         """Set the bits, count again and seal the descriptors."""
         state = replay.state(Ext4State, self.partition)
+        _initialise(state, self)
         ext4 = state.now
         touched: set[int] = {change.group for change in self.groups}
         for spans, bit, bitmap in (
@@ -82,6 +84,21 @@ class Ext4Allocation(msgspec.Struct, tag="ext4.allocation", tag_field="op", froz
     def literal_bytes(self) -> int:
         """Return none: every bit has its name."""
         return 0
+
+
+def _initialise(state: Ext4State, edit: Ext4Allocation) -> None:
+    """Write the bitmaps of groups that lose an UNINIT flag, as they are when a group is first used."""
+    ext4 = state.now
+    for change in edit.groups:
+        flags = change.set.get("bg_flags")
+        if not isinstance(flags, int) or not 0 <= change.group < len(ext4.groups):
+            continue
+        group = ext4.groups[change.group]
+        lost = group.flags & ~GroupFlag(flags)
+        if GroupFlag.BLOCK_UNINIT in lost:
+            state.write(group.block_bitmap * ext4.geometry.block_size, initial_block_bitmap(ext4, change.group))
+        if GroupFlag.INODE_UNINIT in lost:
+            state.write(group.inode_bitmap * ext4.geometry.block_size, initial_inode_bitmap(ext4))
 
 
 class _Bitmap(msgspec.Struct, frozen=True):
@@ -150,15 +167,15 @@ def seal_group(state: Ext4State, number: int, fields: Fields) -> None:
     ext4 = state.now
     geometry = ext4.geometry
     raw = ext4.groups[number].raw
-    group = Group.parse(number, raw)
+    wide = geometry.desc_size >= GroupDesc64.SIZE
+    disk = updated((GroupDesc64 if wide else GroupDesc).parse(raw), fields)
+    group = Group.parse(number, disk.pack() + raw[disk.SIZE :])  # a bitmap counts from when UNINIT is gone
     blocks, inodes = ext4.block_bitmap(group), ext4.inode_bitmap(group)
     counts: Fields = {}
     if blocks is not None:
         counts |= _count("bg_free_blocks_count", _free(blocks, geometry.group_blocks(number)))
     if inodes is not None:
         counts |= _count("bg_free_inodes_count", _free(inodes, geometry.inodes_per_group))
-    wide = geometry.desc_size >= GroupDesc64.SIZE
-    disk = GroupDesc64.parse(raw) if wide else GroupDesc.parse(raw)
     known = {name: value for name, value in counts.items() if hasattr(disk, name)}
     data = bytearray(updated(disk, known | fields).pack() + raw[disk.SIZE :])
     if geometry.metadata_csum:
@@ -190,9 +207,14 @@ def recognise(replay: Replay, partition: str, target: Ext4, groups: Iterable[int
     numbers = sorted(set(groups))
     for number in numbers:
         before, after = now.groups[number], target.groups[number]
-        taken, freed = _differences(now.block_bitmap(before), target.block_bitmap(after), _BLOCKS.first(now, number))
+        blocks, inodes = now.block_bitmap(before), now.inode_bitmap(before)
+        if blocks is None:
+            blocks = initial_block_bitmap(now, number)
+        if inodes is None:
+            inodes = initial_inode_bitmap(now)
+        taken, freed = _differences(blocks, target.block_bitmap(after), _BLOCKS.first(now, number))
         edit = _with_spans(edit, blocks_taken=taken, blocks_freed=freed)
-        taken, freed = _differences(now.inode_bitmap(before), target.inode_bitmap(after), _INODES.first(now, number))
+        taken, freed = _differences(inodes, target.inode_bitmap(after), _INODES.first(now, number))
         edit = _with_spans(edit, inodes_taken=taken, inodes_freed=freed)
     bits = any((edit.blocks_taken, edit.blocks_freed, edit.inodes_taken, edit.inodes_freed))
     explicit = _explicit(replay, partition, edit, target, numbers)

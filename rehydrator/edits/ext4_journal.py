@@ -29,6 +29,7 @@ from rehydrator.fs.ext4.c_jbd2 import (
     CommitHeader,
     JournalIncompat,
     JournalSuperBlock,
+    RevokeHeader,
     TagFlag,
 )
 from rehydrator.fs.ext4.ext4 import Ext4
@@ -42,6 +43,7 @@ class Origin(enum.StrEnum):
     FINAL = "final"  # the block as it is after all other edits
     BEFORE = "before"  # the block as it was in the base
     HERE = "here"  # what the base's journal holds at this place
+    EARLIER = "earlier"  # the copy of this block in an earlier transaction of the edit
 
 
 class TagRow(msgspec.Struct, array_like=True, frozen=True):
@@ -61,13 +63,17 @@ class CopyChange(msgspec.Struct, frozen=True, omit_defaults=True, rename={"origi
 
 
 class TransactionChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One transaction at journal block ``block``; ``tags`` per descriptor, absent where they are the base's."""
+    """One transaction at journal block ``block``; ``tags`` per descriptor, absent where they are the base's.
+
+    ``revokes`` are the home blocks of each revoke block; these come before the descriptors.
+    """
 
     sequence: int
     block: int
     commit: str
     tags: list[list[TagRow]] | None = None
     copies: list[CopyChange] = []
+    revokes: list[list[int]] = []
 
 
 class Ext4Journal(msgspec.Struct, tag="ext4.journal", tag_field="op", frozen=True, omit_defaults=True):
@@ -119,6 +125,7 @@ class _Log:
         self.superblock = JournalSuperBlock.parse(self.block_before(0))
         self.layout = jbd2.TagLayout.of(JournalIncompat(self.superblock.s_feature_incompat))
         self.seed = jbd2.journal_seed(self.superblock)
+        self.earlier: dict[int, bytes] = {}
 
     def block_now(self, block: int) -> bytes:
         """A journal block as it is now."""
@@ -141,11 +148,15 @@ class _Log:
         """Write descriptors, copies and commit of a transaction, with all checksums."""
         special = {item.home: item for item in change.copies}
         at = change.block
-        for plan in self._plans(change):
+        for homes in change.revokes:
+            self.write(at, self._revoke(change.sequence, homes))
+            at += 1
+        for plan in self._plans(change, at):
             block = bytearray(plan.template)
             layout, seed = self.layout, self.seed
             for index, tag in enumerate(plan.tags):
                 copy = self.copy(special.get(tag.home) or CopyChange(tag.home), plan.block + 1 + index)
+                self.earlier[tag.home] = copy
                 if tag.escaped:
                     copy = bytes(4) + copy[4:]
                 self.write(plan.block + 1 + index, copy)
@@ -158,6 +169,12 @@ class _Log:
             at = plan.block + 1 + len(plan.tags)
         self.write(at, self._commit(change, self.times))
 
+    def _revoke(self, sequence: int, homes: list[int]) -> bytes:
+        block = bytearray(revoke_block(sequence, homes, self.layout, self._size))
+        if self.layout.block_tails:
+            jbd2.tail_slot(self._size).put(block, jbd2.expected_tail(self.seed, bytes(block)))
+        return bytes(block)
+
     def _commit(self, change: TransactionChange, times: TimeTable) -> bytes:
         time = times.at(change.commit)
         block = bytearray(commit_block(change.sequence, time, self._size))
@@ -165,15 +182,14 @@ class _Log:
             jbd2.COMMIT.put(block, jbd2.expected_commit(self.seed, bytes(block)))
         return bytes(block)
 
-    def _plans(self, change: TransactionChange) -> Iterator[_DescriptorPlan]:
+    def _plans(self, change: TransactionChange, at: int) -> Iterator[_DescriptorPlan]:
         if change.tags is None:
-            descriptors = self.base_descriptors(change.sequence, change.block)
+            descriptors = self.base_descriptors(change.sequence, at)
             if not descriptors:
                 raise StoreDamagedError("the base has no such journal transaction", actual=change.sequence)
             for item in descriptors:
                 yield _DescriptorPlan(item.block, self.block_before(item.block), item.tags)
             return
-        at = change.block
         for rows in change.tags:
             template, tags = descriptor_block(change.sequence, rows, self.layout, self._size)
             yield _DescriptorPlan(at, template, tags)
@@ -215,6 +231,8 @@ class _Log:
                 return self.before.read_block(home)
             case Origin.HERE:
                 return self.block_before(block)
+            case Origin.EARLIER:
+                return self.earlier.get(home) or self.final.read_block(home)
 
 
 def journal_blocks(ext4: Ext4) -> list[int]:
@@ -263,6 +281,17 @@ def descriptor_block(
     return bytes(data), tuple(tags)
 
 
+def revoke_block(sequence: int, homes: list[int], layout: jbd2.TagLayout, size: int) -> bytes:
+    """Return a revoke block without its checksum."""
+    numbers = b"".join(home.to_bytes(layout.revoke_size, "big") for home in homes)
+    header = RevokeHeader(
+        h_magic=JBD2_MAGIC, h_blocktype=BlockType.REVOKE, h_sequence=sequence, r_count=RevokeHeader.SIZE + len(numbers)
+    )
+    if RevokeHeader.SIZE + len(numbers) > size:
+        raise StoreDamagedError("too many blocks for a revoke block", actual=len(homes))
+    return (header.pack() + numbers).ljust(size, b"\0")
+
+
 def commit_block(sequence: int, time: Time, size: int) -> bytes:
     """Return a commit block without its checksum."""
     header = CommitHeader(
@@ -301,7 +330,7 @@ def recognise(replay: Replay, partition: str, target: Ext4) -> Iterator[Ext4Jour
 
 
 def _all_blocks(item: jbd2.Transaction) -> Iterator[int]:
-    parts = (*item.descriptors, *item.copies, *((item.commit,) if item.commit else ()))
+    parts = (*item.revokes, *item.descriptors, *item.copies, *((item.commit,) if item.commit else ()))
     return (part.block for part in parts)
 
 
@@ -312,10 +341,11 @@ def _differs(item: jbd2.Transaction, target: Ext4, log: _Log, blocks: list[int])
 def _told(item: jbd2.Transaction, target: Ext4, log: _Log, blocks: list[int]) -> TransactionChange | None:
     """Tell a transaction, or None for one that lies in the log in an order not known here."""
     numbers = list(_all_blocks(item))
-    if item.revokes or item.commit is None or sorted(numbers) != list(range(numbers[0], numbers[0] + len(numbers))):
+    if item.commit is None or sorted(numbers) != list(range(numbers[0], numbers[0] + len(numbers))):
         return None
     first = item.first_block
-    base = log.base_descriptors(item.sequence, first)
+    revokes = [list(part.homes) for part in item.revokes]
+    base = log.base_descriptors(item.sequence, first + len(revokes))
     same = [_rows(descriptor) for descriptor in base] == [_rows(descriptor) for descriptor in item.descriptors]
     copies = [
         change
@@ -325,7 +355,7 @@ def _told(item: jbd2.Transaction, target: Ext4, log: _Log, blocks: list[int]) ->
     ]
     commit = log.times.intern(Time(item.commit.seconds, item.commit.nanoseconds))
     tags = None if same else [_rows(descriptor) for descriptor in item.descriptors]
-    return TransactionChange(item.sequence, first, commit, tags, copies)
+    return TransactionChange(item.sequence, first, commit, tags, copies, revokes)
 
 
 def _rows(descriptor: jbd2.Descriptor) -> list[TagRow]:
@@ -337,7 +367,9 @@ def _copy_change(copy: jbd2.Copy, data: bytes, log: _Log) -> CopyChange | None:
     home = copy.tag.home
     if copy.tag.escaped:
         data = JBD2_MAGIC.to_bytes(4, "big") + data[4:]
-    candidates = [_told_from(origin, home, copy.block, data, log) for origin in Origin]
+    origins = [origin for origin in Origin if origin is not Origin.EARLIER or home in log.earlier]
+    candidates = [_told_from(origin, home, copy.block, data, log) for origin in origins]
+    log.earlier[home] = data
     best = min(candidates, key=lambda item: len(msgspec.json.encode(item)))
     return None if best == CopyChange(home) else best
 

@@ -61,17 +61,25 @@ class Ext4State:
 
     def _seal_directory(self, inode: InodeInfo) -> None:
         ext4 = self.now
-        seed = checksums.inode_seed(ext4.seed, inode.number, inode.disk.i_generation)
-        size = ext4.geometry.block_size
         for run in ext4.block_map(inode).runs:
             for block in range(run.physical, run.physical + run.count):
-                data = bytearray(ext4.read_block(block))
-                index = index_block(bytes(data))
-                if has_tail(bytes(data)):
-                    checksums.dir_slot(size).put(data, checksums.expected_dir(seed, bytes(data)))
-                elif index is not None and index_has_tail(bytes(data), index):
-                    checksums.dx_slot(index).put(data, checksums.expected_dx(seed, bytes(data), index))
-                self.write(block * size, data)
+                self.put_directory_block(inode, block, ext4.read_block(block))
+
+    def put_directory_block(self, inode: InodeInfo, block: int, data: bytes) -> None:
+        """Write a block of a directory with its checksum."""
+        self.write(block * self.before.geometry.block_size, self.sealed_directory_block(inode, data))
+
+    def sealed_directory_block(self, inode: InodeInfo, data: bytes) -> bytes:
+        """Return a block of a directory with its checksum, if the file system has such."""
+        if not self.before.geometry.metadata_csum:
+            return data
+        seed = checksums.inode_seed(self.before.seed, inode.number, inode.disk.i_generation)
+        sealed, index = bytearray(data), index_block(data)
+        if has_tail(data):
+            checksums.dir_slot(len(data)).put(sealed, checksums.expected_dir(seed, data))
+        elif index is not None and index_has_tail(data, index):
+            checksums.dx_slot(index).put(sealed, checksums.expected_dx(seed, data, index))
+        return bytes(sealed)
 
     def put_content(self, number: int, content: bytes) -> None:
         """Give a file other content in the blocks it has now, padded with zeros, and the size that follows."""

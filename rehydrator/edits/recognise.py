@@ -18,9 +18,12 @@ from rehydrator.disk.source import Source, Window
 from rehydrator.edits import (
     blocks,
     ext4_allocation,
+    ext4_directory,
+    ext4_extents,
     ext4_inodes,
     ext4_journal,
     ext4_superblock,
+    ext4_xattrs,
     file_content,
     platform,
     xfs_inodes,
@@ -56,13 +59,28 @@ def recognise(
     base: Source, target: Source, table: PartitionTable, differing: Sequence[Extent], blobs: BlobWriter
 ) -> Recognised:
     """Tell how ``target`` is made from ``base`` (of the same size), which differ in the blocks ``differing``."""
-    replay = Replay(base)
+    kept = _Kept(blobs)
+    replay = Replay(base, blobs=kept.content.__getitem__)
     edits: list[Edit] = []
     for region, extents in _by_region(table, differing):
-        for edit in _region_edits(replay, target, region, extents):
+        for edit in _region_edits(replay, target, region, extents, kept):
             edits.append(edit)
-    edits += _rest(replay, target, table, differing, blobs)
+    edits += _rest(replay, target, table, differing, kept)
     return Recognised(edits, replay.times.times)
+
+
+class _Kept:
+    """Remembers blobs while edits are recognised, since each edit is applied at once."""
+
+    def __init__(self, blobs: BlobWriter) -> None:
+        self._blobs = blobs
+        self.content: dict[str, bytes] = {}
+
+    def put(self, content: bytes) -> str:
+        """Store ``content`` and return its name."""
+        name = self._blobs.put(content)
+        self.content[name] = content
+        return name
 
 
 def _by_region(table: PartitionTable, differing: Iterable[Extent]) -> Iterator[tuple[Region, list[Extent]]]:
@@ -74,7 +92,9 @@ def _by_region(table: PartitionTable, differing: Iterable[Extent]) -> Iterator[t
     return ((region, extents) for region, extents in found.items() if region.partition)
 
 
-def _region_edits(replay: Replay, target: Source, region: Region, extents: list[Extent]) -> Iterator[Edit]:
+def _region_edits(
+    replay: Replay, target: Source, region: Region, extents: list[Extent], blobs: BlobWriter
+) -> Iterator[Edit]:
     """Yield the edits of one partition, each applied already; a file system that can't be read has none."""
     window = Window(target, *region.extent)
     try:
@@ -82,7 +102,9 @@ def _region_edits(replay: Replay, target: Source, region: Region, extents: list[
         match filesystem:
             case Ext4Filesystem():
                 sector = bytes(target.read(0, min(_SECTOR, target.size)))
-                yield from _applied(replay, _ext4_edits(replay, region.name, filesystem, window, extents, sector))
+                yield from _applied(
+                    replay, _ext4_edits(replay, region.name, filesystem, window, extents, sector, blobs)
+                )
             case XfsFilesystem():
                 yield from _applied(replay, _xfs_edits(replay, region.name, filesystem, window, extents))
     except RehydratorError:
@@ -96,7 +118,13 @@ def _applied(replay: Replay, edits: Iterable[Edit]) -> Iterator[Edit]:
 
 
 def _ext4_edits(
-    replay: Replay, name: str, filesystem: Ext4Filesystem, target: Source, extents: list[Extent], sector: bytes
+    replay: Replay,
+    name: str,
+    filesystem: Ext4Filesystem,
+    target: Source,
+    extents: list[Extent],
+    sector: bytes,
+    blobs: BlobWriter,
 ) -> Iterator[Edit]:
     places = list(filesystem.places(extents))
     fs = filesystem.fs
@@ -106,10 +134,15 @@ def _ext4_edits(
     sized |= {bootmap_inode(fs) or 0 for _record in records}
     inodes = [(fs.inode(number), path) for number, path in _numbered(places, Kind.INODE)]
     yield from ext4_inodes.recognise(replay, name, inodes, sized)
+    yield from ext4_extents.recognise(replay, name, fs, _numbered(places, Kind.EXTENT_BLOCK))
+    yield from ext4_xattrs.recognise(replay, name, fs, _blocks_of(places, Kind.XATTR_BLOCK, fs.geometry.block_size))
     yield from ext4_allocation.recognise(replay, name, fs, {item.number for item in places if item.kind in _BITMAPS})
     yield from ext4_superblock.recognise(replay, name, fs)
+    yield from ext4_directory.recognise(replay, name, fs, _numbered(places, Kind.DIRECTORY))
     yield from texts
-    yield from file_content.recognise(replay, name, fs, _numbered(places, Kind.FILE_DATA))
+    yield from file_content.recognise(
+        replay, name, fs, _numbered(places, Kind.FILE_DATA, Kind.SYMLINK, Kind.SLACK), blobs
+    )
     yield from records  # the command line comes from a BLS entry
     yield from zero.recognise(name, replay.now(name), target, _pieces(places, fs.geometry.block_size))
     yield from ext4_journal.recognise(replay, name, fs)
@@ -129,9 +162,15 @@ def _xfs_edits(
     yield from xfs_log.recognise(replay, name, Reader(target))
 
 
-def _numbered(places: Iterable[Place], kind: Kind) -> list[tuple[int, str]]:
-    """Return number and path of the places of a kind, each once; hashes in paths are cut short for the reader."""
-    return list(dict.fromkeys((item.number, _HASH.sub(r"\1…", item.path)) for item in places if item.kind is kind))
+def _numbered(places: Iterable[Place], *kinds: Kind) -> list[tuple[int, str]]:
+    """Return number and path of the places of some kinds, each once; hashes in paths are cut short for the reader."""
+    found = (item for item in places if item.kind in kinds and (item.path or item.kind is not Kind.SLACK))
+    return list(dict.fromkeys((item.number, _HASH.sub(r"\1…", item.path)) for item in found))
+
+
+def _blocks_of(places: Iterable[Place], kind: Kind, size: int) -> list[int]:
+    """Return the numbers of the blocks of a kind."""
+    return list(dict.fromkeys(item.extent.offset // size for item in places if item.kind is kind))
 
 
 def _pieces(places: Iterable[Place], size: int) -> Iterator[Extent]:

@@ -6,9 +6,12 @@ from typing import TypeAlias
 
 from rehydrator.edits.blocks import Blocks
 from rehydrator.edits.ext4_allocation import Ext4Allocation
+from rehydrator.edits.ext4_directory import Ext4Directory
+from rehydrator.edits.ext4_extents import Ext4Extents
 from rehydrator.edits.ext4_inodes import Ext4Inodes
 from rehydrator.edits.ext4_journal import Ext4Journal
 from rehydrator.edits.ext4_superblock import Ext4Superblock
+from rehydrator.edits.ext4_xattrs import Ext4Xattrs
 from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.platform import Platform
@@ -26,6 +29,9 @@ Edit: TypeAlias = (
     | Ext4Superblock
     | Ext4Allocation
     | Ext4Inodes
+    | Ext4Extents
+    | Ext4Xattrs
+    | Ext4Directory
     | Ext4Journal
     | XfsSuperblock
     | XfsInodes

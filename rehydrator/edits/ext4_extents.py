@@ -1,0 +1,118 @@
+"""``ext4.extents``: blocks of extent trees, for files with more extents than their inode holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from rehydrator.edits.ext4_state import Ext4State
+from rehydrator.edits.replay import Replay
+from rehydrator.edits.words import counted
+from rehydrator.errors import StoreDamagedError
+from rehydrator.fs.ext4 import checksums
+from rehydrator.fs.ext4.c_ext4 import EXTENT_MAGIC, ExtentHeader, ExtentIndex, ExtentLeaf
+from rehydrator.fs.ext4.ext4 import Ext4
+
+
+class TreeRow(msgspec.Struct, array_like=True, frozen=True):
+    """From block ``ee_block`` of the file on ``length`` blocks (``ee_len``) at block ``start``.
+
+    In a node above the leaves ``length`` is 0 and ``start`` the node below.
+    """
+
+    ee_block: int
+    length: int
+    start: int
+
+
+class ExtentNode(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Block ``block`` of the extent tree of a file, ``depth`` levels above the leaves; a ``fresh`` one was no node."""
+
+    inode: int
+    path: str
+    block: int
+    rows: list[TreeRow]
+    depth: int = 0
+    fresh: bool = False
+
+
+class Ext4Extents(msgspec.Struct, tag="ext4.extents", tag_field="op", frozen=True):
+    """Nodes of extent trees in one partition."""
+
+    partition: str
+    nodes: list[ExtentNode]
+
+    def apply(self, replay: Replay) -> None:
+        """Write each node with its checksum."""
+        state = replay.state(Ext4State, self.partition)
+        for node in self.nodes:
+            if not state.now.valid_block(node.block):
+                raise StoreDamagedError("an extent node is outside of the file system", actual=node.block)
+            state.write(node.block * state.now.geometry.block_size, _made(state, node))
+
+    def describe(self) -> str:
+        """Count files."""
+        return f"extent trees of {counted(len({node.inode for node in self.nodes}), 'file')}"
+
+    def literal_bytes(self) -> int:
+        """Return none: every extent has its row."""
+        return 0
+
+
+def _made(state: Ext4State, node: ExtentNode) -> bytes:
+    size = state.now.geometry.block_size
+    room = (size - ExtentHeader.SIZE) // ExtentLeaf.SIZE
+    if len(node.rows) > room:
+        raise StoreDamagedError("too many extents for a node", expected=f"at most {room}", actual=len(node.rows))
+    header = ExtentHeader(
+        eh_magic=EXTENT_MAGIC, eh_entries=len(node.rows), eh_max=room, eh_depth=node.depth, eh_generation=0
+    )
+    data = bytearray(size) if node.fresh else bytearray(state.now.read_block(node.block))
+    rows = header.pack() + b"".join(_packed(row, node.depth) for row in node.rows)
+    data[: len(rows)] = rows
+    if state.now.geometry.metadata_csum:
+        generation = state.now.inode(node.inode).disk.i_generation
+        seed = checksums.inode_seed(state.now.seed, node.inode, generation)
+        checksums.extent_slot(bytes(data)).put(data, checksums.expected_extent(seed, bytes(data)))
+    return bytes(data)
+
+
+def _packed(row: TreeRow, depth: int) -> bytes:
+    high, low = row.start >> 32, row.start % (1 << 32)
+    if depth:
+        return ExtentIndex(ei_block=row.ee_block, ei_leaf_lo=low, ei_leaf_hi=high, ei_unused=0).pack()
+    return ExtentLeaf(ee_block=row.ee_block, ee_len=row.length, ee_start_hi=high, ee_start_lo=low).pack()
+
+
+def recognise(replay: Replay, partition: str, target: Ext4, files: Iterable[tuple[int, str]]) -> Iterator[Ext4Extents]:
+    """Tell the nodes that differ in the trees of files (inode and path)."""
+    state = replay.state(Ext4State, partition)
+    found = []
+    for number, path in files:
+        for item in target.block_map(target.inode(number)).nodes:
+            after = target.read_block(item.block)
+            if item.indirect or state.now.read_block(item.block) == after:
+                continue
+            rows = _rows(after)
+            nodes = [ExtentNode(number, path, item.block, rows, item.level, fresh) for fresh in (False, True)]
+            found.append(min(nodes, key=lambda node: _distance(_made(state, node), after)))
+    if found:
+        yield Ext4Extents(partition, found)
+
+
+def _distance(one: bytes, other: bytes) -> int:
+    return sum(a != b for a, b in zip(one, other, strict=True))
+
+
+def _rows(block: bytes) -> list[TreeRow]:
+    header = ExtentHeader.parse(block)
+    rows = []
+    for at in range(ExtentHeader.SIZE, ExtentHeader.SIZE + header.eh_entries * ExtentLeaf.SIZE, ExtentLeaf.SIZE):
+        if header.eh_depth:
+            index = ExtentIndex.parse(block, at)
+            rows.append(TreeRow(index.ei_block, 0, index.ei_leaf_lo | index.ei_leaf_hi << 32))
+        else:
+            leaf = ExtentLeaf.parse(block, at)
+            rows.append(TreeRow(leaf.ee_block, leaf.ee_len, leaf.ee_start_lo | leaf.ee_start_hi << 32))
+    return rows

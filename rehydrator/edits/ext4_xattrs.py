@@ -1,0 +1,106 @@
+"""``ext4.xattrs``: extended attributes that lie in blocks of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from rehydrator.edits.ext4_state import Ext4State
+from rehydrator.edits.replay import Replay
+from rehydrator.edits.words import counted
+from rehydrator.errors import CorruptError, StoreDamagedError
+from rehydrator.fs.ext4 import checksums
+from rehydrator.fs.ext4.c_ext4 import XATTR_MAGIC, XattrHeader
+from rehydrator.fs.ext4.ext4 import Ext4
+from rehydrator.fs.ext4.xattr_block import Attribute, attribute_block, attributes
+
+_HEX = "0x"
+
+
+class XattrRow(msgspec.Struct, array_like=True, frozen=True):
+    """An attribute: ``e_name_index`` and the rest of its name, where its value lies, and the value.
+
+    A value that is no printable text is written as ``0x`` and hexadecimal digits.
+    """
+
+    name_index: int
+    name: str
+    value_offs: int
+    value: str
+
+
+class XattrBlock(msgspec.Struct, frozen=True):
+    """The attributes in block ``block``, which ``refcount`` files share."""
+
+    block: int
+    refcount: int
+    entries: list[XattrRow]
+
+
+class Ext4Xattrs(msgspec.Struct, tag="ext4.xattrs", tag_field="op", frozen=True):
+    """Attribute blocks of one partition."""
+
+    partition: str
+    blocks: list[XattrBlock]
+
+    def apply(self, replay: Replay) -> None:
+        """Write each block with its hashes and checksum."""
+        state = replay.state(Ext4State, self.partition)
+        for item in self.blocks:
+            if not state.now.valid_block(item.block):
+                raise StoreDamagedError("an attribute block is outside of the file system", actual=item.block)
+            try:
+                state.write(item.block * state.now.geometry.block_size, _made(state, item))
+            except (CorruptError, ValueError) as error:
+                raise StoreDamagedError(f"attribute block {item.block}: {error}", path=self.partition) from error
+
+    def describe(self) -> str:
+        """Name the attributes."""
+        names = dict.fromkeys(row.name for item in self.blocks for row in item.entries)
+        return f"{counted(len(names), 'large attribute')}: {', '.join(names)}"
+
+    def literal_bytes(self) -> int:
+        """Return none: each value has its name."""
+        return 0
+
+
+def _made(state: Ext4State, item: XattrBlock) -> bytes:
+    rows = [Attribute(row.name_index, row.name.encode(), row.value_offs, _decoded(row.value)) for row in item.entries]
+    data = bytearray(attribute_block(state.now.geometry.block_size, item.refcount, rows))
+    if state.now.geometry.metadata_csum:
+        checksums.XATTR.put(data, checksums.expected_xattr(state.now.seed, item.block, bytes(data)))
+    return bytes(data)
+
+
+def _decoded(value: str) -> bytes:
+    return bytes.fromhex(value.removeprefix(_HEX)) if value.startswith(_HEX) else value.encode()
+
+
+def _encoded(value: bytes) -> str:
+    try:
+        text = value.decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    return text if text.isprintable() and text and not text.startswith(_HEX) else _HEX + value.hex()
+
+
+def recognise(replay: Replay, partition: str, target: Ext4, blocks: Iterable[int]) -> Iterator[Ext4Xattrs]:
+    """Tell the attribute blocks among ``blocks`` that differ from what they are now."""
+    state = replay.state(Ext4State, partition)
+    found = []
+    for block in blocks:
+        data = target.read_block(block)
+        header = XattrHeader.parse(data)
+        items = attributes(data) if header.h_magic == XATTR_MAGIC else None
+        if items is None or state.now.read_block(block) == data:
+            continue
+        try:
+            rows = [
+                XattrRow(item.name_index, item.name.decode(), item.value_offs, _encoded(item.value)) for item in items
+            ]
+        except UnicodeDecodeError:
+            continue
+        found.append(XattrBlock(block, header.h_refcount, rows))
+    if found:
+        yield Ext4Xattrs(partition, found)
