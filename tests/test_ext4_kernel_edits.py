@@ -28,6 +28,10 @@ FORMATS = {
 }
 
 
+# The kernel may commit in between; then the first transaction has states that are gone later.
+_STATES = 400
+
+
 def sync(tree: Path) -> None:
     subprocess.run(["sync", "-f", tree], check=True)
 
@@ -170,7 +174,7 @@ def test_edits_by_the_kernel(options: list[str], tmp_path: Path, need: Callable[
         left["journal"] = sum(edit.literal_bytes() for edit in edits if isinstance(edit, Ext4Journal))
         if words not in text:
             problems.append(f"{change.__name__}: not said: {words}: {text}")
-        if any(size > allowed.get(owner, 0) for owner, size in left.items()):
+        if any(size > ({"journal": _STATES} | allowed).get(owner, 0) for owner, size in left.items()):
             problems.append(f"{change.__name__}: literal bytes {left}")
         fsck = subprocess.run(
             ["e2fsck", "-fn", target.with_suffix(".boot")], capture_output=True, text=True, check=False
