@@ -13,14 +13,11 @@ import msgspec
 
 from rehydrator.boot import bls, console
 from rehydrator.boot import platforms as settings
+from rehydrator.boot.entries import entry_paths, read_text
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.replay import Replay
-from rehydrator.errors import CorruptError, StoreDamagedError
+from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4.ext4 import Ext4
-
-_ENTRIES = "/loader/entries"
-_SUFFIX = b".conf"
-_MAX_TEXT = 1 << 20
 
 
 class PlatformText(msgspec.Struct, frozen=True):
@@ -101,26 +98,6 @@ def _told(before: str, text: PlatformText) -> str:
 def _platforms(base: Ext4) -> settings.Platforms | None:
     text = read_text(base, settings.PATH)
     return settings.Platforms.parse(text.encode()) if text is not None else None
-
-
-def entry_paths(base: Ext4) -> list[str]:
-    """Return the paths of the BLS entries, sorted."""
-    directory = base.lookup(_ENTRIES)
-    if directory is None:
-        return []
-    names = sorted(entry.name for entry in base.entries(directory) if entry.name.endswith(_SUFFIX))
-    return [f"{_ENTRIES}/{name.decode('utf-8', 'surrogateescape')}" for name in names]
-
-
-def read_text(base: Ext4, path: str) -> str | None:
-    """Return a small file's text, None where there is none."""
-    number = base.lookup(path)
-    if number is None:
-        return None
-    try:
-        return base.read_file(number, _MAX_TEXT).decode()
-    except (UnicodeDecodeError, CorruptError):
-        return None
 
 
 def recognise(replay: Replay, partition: str, target: Ext4) -> Iterator[Platform]:

@@ -11,18 +11,15 @@ from collections.abc import Iterator
 
 import msgspec
 
-from rehydrator.boot import bls
+from rehydrator.boot.entries import FIRST_BOOT, command_line
 from rehydrator.boot.zipl.build import build
 from rehydrator.boot.zipl.c_zipl import BootRecord
 from rehydrator.boot.zipl.installed import bootmap_inode, file_blocks, read_installed
 from rehydrator.boot.zipl.read import has_boot_record
 from rehydrator.edits.ext4_state import Ext4State
-from rehydrator.edits.platform import entry_paths, read_text
 from rehydrator.edits.replay import Replay
 from rehydrator.errors import CorruptError, StoreDamagedError
 from rehydrator.fs.ext4.ext4 import Ext4
-
-FIRST_BOOT = "ignition.firstboot"
 
 
 class Zipl(msgspec.Struct, tag="zipl", tag_field="op", frozen=True, omit_defaults=True):
@@ -59,14 +56,6 @@ class Zipl(msgspec.Struct, tag="zipl", tag_field="op", frozen=True, omit_default
     def literal_bytes(self) -> int:
         """Return none: a command line is there to be read."""
         return 0
-
-
-def command_line(fs: Ext4, append: str) -> str | None:
-    """Return what osbuild's zipl stage passes as kernel arguments, None without a BLS entry."""
-    paths = entry_paths(fs)
-    entry = read_text(fs, paths[0]) if paths else None
-    options = bls.options_of(entry) if entry is not None else None
-    return None if options is None else f"{options.strip()} {append}"
 
 
 def recognise(replay: Replay, partition: str, target: Ext4, sector: bytes) -> Iterator[Zipl]:
