@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from rehydrator.edits.ext4_state import Ext4State
+from rehydrator.edits.fields import Fields, updated
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4 import checksums
+from rehydrator.fs.ext4.blocks import TreeNode
 from rehydrator.fs.ext4.c_ext4 import EXTENT_MAGIC, ExtentHeader, ExtentIndex, ExtentLeaf
 from rehydrator.fs.ext4.ext4 import Ext4
+
+_NO_INDEX = ExtentIndex.parse(bytes(ExtentIndex.SIZE))
+_NO_LEAF = ExtentLeaf.parse(bytes(ExtentLeaf.SIZE))
 
 
 class TreeRow(msgspec.Struct, array_like=True, frozen=True):
     """From block ``ee_block`` of the file on ``length`` blocks (``ee_len``) at block ``start``.
 
-    In a node above the leaves ``length`` is 0 and ``start`` the node below.
+    In a node above the leaves ``start`` is the node below and ``length`` the unused ``ei_unused``, mostly 0.
     """
 
     ee_block: int
@@ -26,8 +32,14 @@ class TreeRow(msgspec.Struct, array_like=True, frozen=True):
     start: int
 
 
+_NO_ROW = TreeRow(0, 0, 0)
+
+
 class ExtentNode(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Block ``block`` of the extent tree of a file, ``depth`` levels above the leaves; a ``fresh`` one was no node."""
+    """Block ``block`` of the extent tree of a file, ``depth`` levels above the leaves; a ``fresh`` one was no node.
+
+    ``stale`` are rows behind those in use: when extents are joined, the kernel moves the rest up and counts one less.
+    """
 
     inode: int
     path: str
@@ -35,6 +47,7 @@ class ExtentNode(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: list[TreeRow]
     depth: int = 0
     fresh: bool = False
+    stale: list[TreeRow] = []
 
 
 class Ext4Extents(msgspec.Struct, tag="ext4.extents", tag_field="op", frozen=True):
@@ -63,13 +76,13 @@ class Ext4Extents(msgspec.Struct, tag="ext4.extents", tag_field="op", frozen=Tru
 def _made(state: Ext4State, node: ExtentNode) -> bytes:
     size = state.now.geometry.block_size
     room = (size - ExtentHeader.SIZE) // ExtentLeaf.SIZE
-    if len(node.rows) > room:
-        raise StoreDamagedError("too many extents for a node", expected=f"at most {room}", actual=len(node.rows))
-    header = ExtentHeader(
-        eh_magic=EXTENT_MAGIC, eh_entries=len(node.rows), eh_max=room, eh_depth=node.depth, eh_generation=0
-    )
+    written = [*node.rows, *node.stale]
+    if len(written) > room:
+        raise StoreDamagedError("too many extents for a node", expected=f"at most {room}", actual=len(written))
+    header = ExtentHeader(eh_magic=EXTENT_MAGIC, eh_entries=len(node.rows), eh_max=room, eh_depth=0, eh_generation=0)
+    header = updated(header, {"eh_depth": node.depth})
     data = bytearray(size) if node.fresh else bytearray(state.now.read_block(node.block))
-    rows = header.pack() + b"".join(_packed(row, node.depth) for row in node.rows)
+    rows = header.pack() + b"".join(_packed(row, node.depth) for row in written)
     data[: len(rows)] = rows
     if state.now.geometry.metadata_csum:
         generation = state.now.inode(node.inode).disk.i_generation
@@ -81,8 +94,10 @@ def _made(state: Ext4State, node: ExtentNode) -> bytes:
 def _packed(row: TreeRow, depth: int) -> bytes:
     high, low = row.start >> 32, row.start % (1 << 32)
     if depth:
-        return ExtentIndex(ei_block=row.ee_block, ei_leaf_lo=low, ei_leaf_hi=high, ei_unused=0).pack()
-    return ExtentLeaf(ee_block=row.ee_block, ee_len=row.length, ee_start_hi=high, ee_start_lo=low).pack()
+        fields: Fields = {"ei_block": row.ee_block, "ei_leaf_lo": low, "ei_leaf_hi": high, "ei_unused": row.length}
+        return updated(_NO_INDEX, fields).pack()
+    fields = {"ee_block": row.ee_block, "ee_len": row.length, "ee_start_hi": high, "ee_start_lo": low}
+    return updated(_NO_LEAF, fields).pack()
 
 
 def recognise(replay: Replay, partition: str, target: Ext4, files: Iterable[tuple[int, str]]) -> Iterator[Ext4Extents]:
@@ -94,25 +109,37 @@ def recognise(replay: Replay, partition: str, target: Ext4, files: Iterable[tupl
             after = target.read_block(item.block)
             if item.indirect or state.now.read_block(item.block) == after:
                 continue
-            rows = _rows(after)
-            nodes = [ExtentNode(number, path, item.block, rows, item.level, fresh) for fresh in (False, True)]
+            nodes = _told(number, path, item, after)
             found.append(min(nodes, key=lambda node: _distance(_made(state, node), after)))
     if found:
         yield Ext4Extents(partition, found)
+
+
+def _told(inode: int, path: str, place: TreeNode, after: bytes) -> list[ExtentNode]:
+    """Return what a node may be told as, the simplest first."""
+    used = ExtentHeader.parse(after).eh_entries
+    rows = _rows(after, place.level)
+    while len(rows) > used and rows[-1] == _NO_ROW:
+        rows.pop()
+    node = ExtentNode(inode, path, place.block, rows[:used], place.level)
+    whole = replace(node, fresh=True)
+    return [node, whole, replace(whole, stale=rows[used:])]
 
 
 def _distance(one: bytes, other: bytes) -> int:
     return sum(a != b for a, b in zip(one, other, strict=True))
 
 
-def _rows(block: bytes) -> list[TreeRow]:
-    header = ExtentHeader.parse(block)
+def _rows(block: bytes, depth: int) -> list[TreeRow]:
+    """Return all rows for which a node has room, in use or not."""
+    room = ExtentHeader.parse(block).eh_max * ExtentLeaf.SIZE
+    body = block[ExtentHeader.SIZE : ExtentHeader.SIZE + room]
     rows = []
-    for at in range(ExtentHeader.SIZE, ExtentHeader.SIZE + header.eh_entries * ExtentLeaf.SIZE, ExtentLeaf.SIZE):
-        if header.eh_depth:
-            index = ExtentIndex.parse(block, at)
-            rows.append(TreeRow(index.ei_block, 0, index.ei_leaf_lo | index.ei_leaf_hi << 32))
+    for at in range(0, len(body) - ExtentLeaf.SIZE + 1, ExtentLeaf.SIZE):
+        if depth:
+            index = ExtentIndex.parse(body, at)
+            rows.append(TreeRow(index.ei_block, index.ei_unused, index.ei_leaf_lo | index.ei_leaf_hi << 32))
         else:
-            leaf = ExtentLeaf.parse(block, at)
+            leaf = ExtentLeaf.parse(body, at)
             rows.append(TreeRow(leaf.ee_block, leaf.ee_len, leaf.ee_start_lo | leaf.ee_start_hi << 32))
     return rows

@@ -33,9 +33,9 @@ def make_disk(path: Path, ext4_options: list[str]) -> None:
     with path.open("wb") as stream:
         stream.truncate(DISK_SIZE)
     subprocess.run(["sfdisk", "--quiet", path], input=_TABLE, text=True, check=True)
-    with _loop(path, BOOT_START, BOOT_SIZE) as device:
+    with loop_device(path, BOOT_START, BOOT_SIZE) as device:
         subprocess.run(["mkfs.ext4", "-q", "-L", "boot", *ext4_options, device], check=True)
-    with _loop(path, ROOT_START, ROOT_SIZE) as device:
+    with loop_device(path, ROOT_START, ROOT_SIZE) as device:
         subprocess.run(["mkfs.xfs", "-q", "-L", "root", "-d", "agcount=2", device], check=True)
     with mounted(path) as trees:
         for tree in (trees.boot, trees.root):
@@ -50,7 +50,7 @@ def mounted(path: Path) -> Iterator[Mounted]:
     """Mount both file systems of a disk read-write."""
     where = path.with_name(path.name + ".mnt")
     trees = Mounted(where / "boot", where / "root")
-    with _loop(path, BOOT_START, BOOT_SIZE) as boot, _loop(path, ROOT_START, ROOT_SIZE) as root:
+    with loop_device(path, BOOT_START, BOOT_SIZE) as boot, loop_device(path, ROOT_START, ROOT_SIZE) as root:
         try:
             for device, tree, options in ((boot, trees.boot, "rw"), (root, trees.root, "rw,nouuid")):
                 tree.mkdir(parents=True)
@@ -63,7 +63,7 @@ def mounted(path: Path) -> Iterator[Mounted]:
 
 
 @contextmanager
-def _loop(path: Path, start: int, size: int) -> Iterator[str]:
+def loop_device(path: Path, start: int, size: int) -> Iterator[str]:
     found = subprocess.run(
         ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size), path],
         capture_output=True,
