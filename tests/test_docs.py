@@ -37,6 +37,9 @@ def structs_in(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.StructTyp
                 yield from structs_in(item.type)
         case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
             yield from structs_in(kind.item_type)
+        case msgspec.inspect.TupleType():
+            for part in kind.item_types:
+                yield from structs_in(part)
         case msgspec.inspect.DictType():
             yield from structs_in(kind.value_type)
         case msgspec.inspect.UnionType():

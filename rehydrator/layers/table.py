@@ -14,6 +14,7 @@ from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
 from rehydrator.layers.c_tar import MAGIC_OFFSET as TAR_MAGIC_OFFSET
 from rehydrator.layers.c_vhd import COOKIE as VHD_COOKIE
 from rehydrator.layers.c_vhd import Footer as VhdFooter
+from rehydrator.layers.c_vhdx import SIGNATURE as VHDX_SIGNATURE
 from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
 from rehydrator.layers.gzip import GzipLayer
 from rehydrator.layers.gzip_record import GzipRecord
@@ -23,10 +24,12 @@ from rehydrator.layers.tar import TarLayer
 from rehydrator.layers.tar_record import TarRecord
 from rehydrator.layers.vhd import VhdLayer
 from rehydrator.layers.vhd_record import VhdRecord
+from rehydrator.layers.vhdx import VhdxLayer
+from rehydrator.layers.vhdx_record import VhdxRecord
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_record import VmdkRecord
 
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | GzipRecord
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | GzipRecord
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -52,6 +55,7 @@ FORMATS = (
     Format("vmdk", VMDK_MAGIC, 0, VmdkLayer()),
     Format("tar", TAR_MAGIC, TAR_MAGIC_OFFSET, TarLayer()),
     Format("vhd", VHD_COOKIE, -VhdFooter.SIZE, VhdLayer()),
+    Format("vhdx", VHDX_SIGNATURE, 0, VhdxLayer()),
     Format("gzip", GZIP_MAGIC, 0, GzipLayer()),
 )
 

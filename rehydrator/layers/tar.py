@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from rehydrator.disk.extents import Data, Extent, chunks
+from rehydrator.disk.composed import Joined, Mapped, Mapping, Zeros
+from rehydrator.disk.extents import Extent, chunks
 from rehydrator.disk.source import BytesSource, Source, Window
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
@@ -85,8 +85,15 @@ def _with_content(item: Found, outer: Source, path: Path) -> TarMember:
 
 def _inner(outer: Source, item: Found) -> Source:
     if item.member.type == Type.GNU_SPARSE:
-        return Expanded(outer, item.data.offset, item.member.sparse, item.real_size)
+        return Mapped(outer, _mappings(item.data.offset, item.member.sparse), item.real_size)
     return Window(outer, *item.data)
+
+
+def _mappings(start: int, pieces: Sequence[Piece]) -> Iterator[Mapping]:
+    """Yield the pieces of a sparse member, which lie one behind the other from byte ``start`` on."""
+    for piece in pieces:
+        yield Mapping(piece.offset, piece.length, start)
+        start += piece.length
 
 
 def _blocked(end: int) -> int:
@@ -94,115 +101,46 @@ def _blocked(end: int) -> int:
     return -(-(end + 2 * BLOCKSIZE) // RECORDSIZE) * RECORDSIZE - end
 
 
-class Expanded(Source):
-    """A sparse member with its holes: ``pieces`` lie one behind the other from byte ``start`` of ``outer`` on."""
-
-    def __init__(self, outer: Source, start: int, pieces: Sequence[Piece], size: int) -> None:
-        self._outer = outer
-        self.size = size
-        self._pieces = [piece for piece in pieces if piece.length]
-        self._offsets = [piece.offset for piece in self._pieces]
-        self._places: list[int] = []
-        for piece in self._pieces:
-            self._places.append(start)
-            start += piece.length
-
-    def extents(self) -> Iterator[Extent]:
-        """Yield the pieces."""
-        for piece in self._pieces:
-            yield Extent(piece.offset, piece.length)
-
-    def read(self, offset: int, length: int) -> Data:
-        """Read the pieces; the rest is zero."""
-        parts: list[Data] = []
-        end = offset + length
-        index = max(bisect.bisect_right(self._offsets, offset) - 1, 0)
-        for piece, place in zip(self._pieces[index:], self._places[index:], strict=True):
-            if piece.offset >= end:
-                break
-            start, stop = max(piece.offset, offset), min(piece.offset + piece.length, end)
-            if start < stop:
-                parts += [bytes(start - offset), self._outer.read(place + start - piece.offset, stop - start)]
-                offset = stop
-        parts.append(bytes(end - offset))
-        return b"".join(parts)
-
-
-class TarImage(Source):
+class TarImage(Joined):
     """A tar archive computed from its disk and record."""
 
     def __init__(self, disk: Source, record: TarRecord) -> None:
         if not 0 <= record.disk < len(record.members) or disk.size > MAX_DISK:
             raise MismatchError("the tar record names no disk")
-        self._parts: list[Source] = []
-        self._starts = [0]
-        self._disk_parts = range(0)
+        parts: list[Source] = []
         for number, member in enumerate(record.members):
-            if number == record.disk:
-                self._add_disk(disk, member, record)
-            else:
-                content = member.content
-                self._add(BytesSource(header_blocks(member, record.style, len(content), len(content))))
-                self._add(BytesSource(content))
-            self._add(Zeros(-self._starts[-1] % BLOCKSIZE))
-        padding = _blocked(self._starts[-1]) if record.padding == "blocked" else record.padding
+            held = list(_disk_parts(disk, member, record) if number == record.disk else _small_parts(member, record))
+            parts += [*held, Zeros(-sum(part.size for part in held) % BLOCKSIZE)]
+        end = sum(part.size for part in parts)
+        padding = _blocked(end) if record.padding == "blocked" else record.padding
         if not 0 <= padding <= MAX_DISK:
             raise MismatchError("the tar record holds impossible numbers")
-        self._add(Zeros(padding))
-        self.size = self._starts[-1]
-
-    def _add(self, part: Source) -> None:
-        if part.size:
-            self._parts.append(part)
-            self._starts.append(self._starts[-1] + part.size)
-
-    def _add_disk(self, disk: Source, member: TarMember, record: TarRecord) -> None:
-        sparse = member.type == Type.GNU_SPARSE
-        pieces = member.sparse if sparse else [Piece(0, disk.size)]
-        held = sum(piece.length for piece in pieces)
-        self._add(BytesSource(header_blocks(member, record.style, held, disk.size)))
-        first = len(self._parts)
-        for piece in pieces:
-            if piece.offset < 0 or piece.length < 0 or piece.offset + piece.length > disk.size:
-                raise MismatchError(
-                    "the disk does not fit the tar record", expected=piece.offset + piece.length, actual=disk.size
-                )
-            self._add(Window(disk, piece.offset, piece.length))
-        self._disk_parts = range(first, len(self._parts))
-
-    def literal(self) -> Iterator[Extent]:
-        """Yield the ranges of all that is not the disk."""
-        for index, part in enumerate(self._parts):
-            if index not in self._disk_parts:
-                yield Extent(self._starts[index], part.size)
+        super().__init__([*parts, Zeros(padding)])
 
     def extents(self) -> Iterator[Extent]:
         """Yield the whole archive: tar writes no holes."""
         if self.size:
             yield Extent(0, self.size)
 
-    def read(self, offset: int, length: int) -> Data:
-        """Read from the parts that the range touches."""
-        found: list[Data] = []
-        while length > 0:
-            index = bisect.bisect_right(self._starts, offset) - 1
-            inside = offset - self._starts[index]
-            step = min(length, self._parts[index].size - inside)
-            found.append(self._parts[index].read(inside, step))
-            offset, length = offset + step, length - step
-        return found[0] if len(found) == 1 else b"".join(found)
+    def literal(self) -> Iterator[Extent]:
+        """Yield the ranges of all that is not the disk."""
+        yield from (place for part, place in self.places() if not isinstance(part, Window))
 
 
-class Zeros(Source):
-    """Nothing but zeros."""
+def _small_parts(member: TarMember, record: TarRecord) -> Iterator[Source]:
+    content = member.content
+    yield BytesSource(header_blocks(member, record.style, len(content), len(content)))
+    yield BytesSource(content)
 
-    def __init__(self, size: int) -> None:
-        self.size = size
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return zeros."""
-        return bytes(length)
-
-    def extents(self) -> Iterator[Extent]:
-        """Yield nothing."""
-        yield from ()
+def _disk_parts(disk: Source, member: TarMember, record: TarRecord) -> Iterator[Source]:
+    sparse = member.type == Type.GNU_SPARSE
+    pieces = member.sparse if sparse else [Piece(0, disk.size)]
+    held = sum(piece.length for piece in pieces)
+    yield BytesSource(header_blocks(member, record.style, held, disk.size))
+    for piece in pieces:
+        if piece.offset < 0 or piece.length < 0 or piece.offset + piece.length > disk.size:
+            raise MismatchError(
+                "the disk does not fit the tar record", expected=piece.offset + piece.length, actual=disk.size
+            )
+        yield Window(disk, piece.offset, piece.length)
