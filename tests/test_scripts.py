@@ -165,6 +165,7 @@ def test_the_second_set_up_installs_nothing(tmp_path: Path) -> None:
     root = tmp_path / "tree"
     shutil.copytree(ROOT / "scripts/lib", root / "scripts/lib")
     shutil.copy(ROOT / "pyproject.toml", root)
+    (root / "rehydrator").mkdir()
     notes = tmp_path / "notes"
     (root / ".venv/bin").mkdir(parents=True)
     python = root / ".venv/bin/python"

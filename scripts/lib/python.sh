@@ -59,5 +59,7 @@ require_venv() {
     fi
     say "installing rehydrator$extras into .venv"
     "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable "$ROOT$extras" >&2
+    # Where Python may not write bytecode by itself, each start would compile everything once more.
+    "$PYTHON_BIN" -m compileall -q "$ROOT/rehydrator" >&2
     venv_key "$extras" >"$VENV/.rehydrator$extras"
 }

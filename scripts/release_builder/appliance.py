@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
@@ -18,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .content import Packages
+from .guestfish import Machine, machine_environment
 from .metadata import Artifact, Digest
 from .platforms import Platform
 from .rawimage import Kit, RawImage
@@ -25,15 +24,11 @@ from .tools import BuildError, Runner, search_path
 from .workshop import Options
 from .wrap import Target
 
-PROGRAM = "guestfish"
 BUILD = "/build"  # in the appliance
 RESULT = "result.json"
 LIVE = "live"
 SCRATCH_SIZE = 64 << 30  # sparse
 UNKNOWN_SIZE = 16 << 30  # of a disk whose size follows from the content, until it is known
-_BACKEND_SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
-# A machine with working KVM starts in a few seconds; where guests die in it, libguestfs waits for ever.
-_KVM_DEADLINE = 60.0
 # What the build calls besides the programs that it checks for.
 _PROGRAMS = (
     "bash", "cat", "cp", "date", "dd", "e2fsck", "env", "find", "ln", "ls", "mkdir", "mktemp", "mv", "readlink", "rm",
@@ -64,7 +59,7 @@ class ApplianceWorkshop:
         drives = self._drives()
         script = self._script(archive, list(drives))
         with kit.steps.step("appliance: disks"):
-            run_guestfish(script, working_backend(), kit.runner)
+            Machine(kit.runner, machine_environment(kit.runner, self._top)).run(script)
         result = json.loads((self._top / RESULT).read_text(encoding="utf-8"))
         if error := result.get("error"):
             raise BuildError(f"in the appliance: {error}")
@@ -223,50 +218,3 @@ def _copy(path: Path, top: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         shutil.copy2(path, target)
-
-
-def working_backend() -> str:
-    """Return the backend settings under which the appliance starts: KVM if that works, else emulation."""
-    given = os.environ.get(_BACKEND_SETTINGS)
-    if given is not None:
-        return given
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "force_tcg"
-    process = _guestfish("", stdin="add-drive /dev/null readonly:true\nrun\n")
-    try:
-        process.communicate(timeout=_KVM_DEADLINE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        print("KVM does not start a machine here; emulation is used, which is slow", flush=True)
-        return "force_tcg"
-    return "" if process.returncode == 0 else "force_tcg"
-
-
-def _guestfish(settings: str, stdin: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PATH": search_path(), "LIBGUESTFS_BACKEND": "direct", _BACKEND_SETTINGS: settings}
-    process = subprocess.Popen(
-        [PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        start_new_session=True,
-    )  # fmt: skip
-    assert process.stdin
-    process.stdin.write(stdin)
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def run_guestfish(script: str, settings: str, runner: Runner) -> None:
-    """Run commands in an appliance. Raises BuildError with what it said last."""
-    environment = {"LIBGUESTFS_BACKEND": "direct", _BACKEND_SETTINGS: settings}
-    try:
-        output = runner.run(PROGRAM, stdin=script.encode(), env=environment)
-    except BuildError as error:
-        hint = ""
-        if "supermin" in str(error):
-            hint = (
-                "\nThe appliance needs a kernel that you may read (Debian: apt-get install linux-image-cloud-amd64; "
-                "Ubuntu, as root: chmod 0644 /boot/vmlinuz-*)"
-            )
-        raise type(error)(f"the libguestfs appliance failed: {error}{hint}") from error
-    print(output.decode(errors="replace"), end="", flush=True)

@@ -8,11 +8,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .appliance import PROGRAM as GUESTFISH
 from .build import build_release
 from .content import PROFILES
+from .guestfish import TOOLS as APPLIANCE_TOOLS
 from .platforms import LIVE, X86_64, select
-from .tools import BuildError, Runner, Tool, describe_missing, missing_tools
+from .tools import BuildError, Runner, describe_missing, missing_tools
 from .workshop import Options
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 def _check_host(args: argparse.Namespace) -> None:
     tools = select(args.platforms).tools(sign=args.sign)
     if os.geteuid() != 0:
-        tools.append(Tool(GUESTFISH, "libguestfs-tools", "guestfs-tools"))
+        tools += APPLIANCE_TOOLS
     missing = missing_tools(tools)
     if missing:
         raise BuildError(describe_missing(missing))

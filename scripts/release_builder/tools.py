@@ -77,9 +77,7 @@ def describe_missing(tools: Iterable[Tool]) -> str:
     debian = " ".join(sorted({tool.debian for tool in tools}))
     fedora = " ".join(sorted({tool.fedora for tool in tools}))
     return (
-        f"missing programs: {programs}\n"
-        f"  Debian: apt-get install {debian}\n"
-        f"  Fedora (untested): dnf install {fedora}"
+        f"missing programs: {programs}\n  Debian: apt-get install {debian}\n  Fedora (untested): dnf install {fedora}"
     )
 
 
@@ -109,18 +107,20 @@ class Runner:
         stdout: Path | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
         protected: bool = False,
     ) -> bytes:
         """Run a program to its end and return what it wrote, or write that to the file `stdout`.
 
-        `cancel` neither ends nor refuses `protected` programs, those that take and give back loop devices.
+        One that takes longer than `timeout` seconds is killed with its children, which is a BuildError. `cancel`
+        neither ends nor refuses `protected` programs, those that take and give back loop devices.
         """
         if self.cancelled and not protected:
             raise CancelledBuildError("stopped")
         if stdout is None:
-            return self._finish(argv, subprocess.PIPE, stdin, cwd, env, protected=protected)
+            return self._finish(argv, subprocess.PIPE, stdin, cwd, env, timeout, protected=protected)
         with stdout.open("wb") as sink:
-            return self._finish(argv, sink, stdin, cwd, env, protected=protected)
+            return self._finish(argv, sink, stdin, cwd, env, timeout, protected=protected)
 
     def _finish(
         self,
@@ -129,6 +129,7 @@ class Runner:
         stdin: bytes | None,
         cwd: Path | None,
         env: Mapping[str, str] | None,
+        timeout: float | None,
         *,
         protected: bool,
     ) -> bytes:
@@ -146,16 +147,23 @@ class Runner:
             if self.cancelled:  # it began after `cancel` looked
                 _kill(process)
         try:
-            output, errors = process.communicate(stdin)
+            output, errors = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired as error:
+            _kill(process)
+            process.communicate()
+            raise BuildError(f"{_shown(argv)} did not end within {timeout:g} seconds") from error
         finally:
             self._running.discard(process)
         if process.returncode:
             if self.cancelled and not protected:
                 raise CancelledBuildError("stopped")
-            command = " ".join(os.fspath(word) for word in argv)[:500]
             tail = errors.decode(errors="replace").strip()[-2000:]
-            raise BuildError(f"command failed with {process.returncode}: {command}\n{tail}")
+            raise BuildError(f"command failed with {process.returncode}: {_shown(argv)}\n{tail}")
         return output or b""
+
+
+def _shown(argv: Iterable[str | Path]) -> str:
+    return " ".join(os.fspath(word) for word in argv)[:500]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
