@@ -13,6 +13,7 @@ import msgspec
 from rehydrator.disk.extents import Extent, ExtentMap, nonzero_blocks
 from rehydrator.disk.source import FileSource, Source
 from rehydrator.errors import CorruptError, InputError, OutputError, UnsupportedError
+from rehydrator.explain.compression import compression_header
 from rehydrator.intake.decompress import pieces
 from rehydrator.layers.table import LayerRecord, format_of
 from rehydrator.release.formats import Compression
@@ -37,8 +38,9 @@ class Container(msgspec.Struct, frozen=True):
 class Opened(msgspec.Struct, frozen=True):
     """One side: the file's name as given, what was taken off it outermost first, and the disk that is left.
 
-    ``problems`` say why something could not be taken off. ``label`` is what sentences call it where its name does not
-    tell, ``fetch`` a command that prints it where it is no file.
+    ``header`` are the fields of the compression's header. ``problems`` say why something could not be taken off.
+    ``label`` is what sentences call it where its name does not tell, ``fetch`` a command that prints it where it is
+    no file.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Opened(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     label: str = ""
     fetch: str = ""
+    header: dict[str, object] = {}
 
     @property
     def peeled(self) -> list[str]:
@@ -67,7 +70,8 @@ def opened(path: Path) -> Iterator[Opened]:
             source = stack.enter_context(_decompressed(path, compression))
         name = path.name.removesuffix(suffix) if suffix else path.name
         disk, containers, problems = take_off(source, Path(name))
-        yield Opened(path.name, disk, compression, tuple(containers), tuple(problems))
+        header = compression_header(path, compression)
+        yield Opened(path.name, disk, compression, tuple(containers), tuple(problems), header=header)
 
 
 def _compression(path: Path) -> tuple[Compression, str]:

@@ -9,6 +9,7 @@ from rehydrator.explain.meaning import topic
 from rehydrator.explain.tree import CauseTotal, FieldChange, Part, Side, Total
 
 _MAX_PATHS = 3
+_MAX_FIELDS = 4
 _IDENTITY = frozenset({"s_uuid", "sb_uuid", "sb_meta_uuid", "BS_VolID"})
 _BY_CAUSE = {
     Cause.BOOTMAP: "boot loader",
@@ -60,11 +61,14 @@ def verdict(
 
 def _same_disk(a: Side, b: Side, container: Sequence[FieldChange], normalised: Sequence[str]) -> str:
     if container:
-        fields = ", ".join(dict.fromkeys(item.field for item in container))
-        return f"{b.name} differs from {a.name} only in the container: {fields}"
+        fields = list(dict.fromkeys(f"{item.layer} {item.field}" for item in container))
+        text = ", ".join(fields[:_MAX_FIELDS])
+        if len(fields) > _MAX_FIELDS:
+            text += f" and {len(fields) - _MAX_FIELDS} more fields"
+        return f"{a.name} and {b.name} hold the same disk; only the container differs: {text}"
     if normalised:
         kinds = " and ".join(dict.fromkeys(text.split(":")[0] for text in normalised))
-        return f"{a.name} and {b.name} hold identical disks; only the {kinds} differs"
+        return f"{a.name} and {b.name} hold the same disk; only the {kinds} differs"
     return f"{a.name} and {b.name} are identical"
 
 
