@@ -3,72 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import msgspec
 
+from rehydrator.edits.ext4_directory_block import DirectoryChange, changed_block, told_block
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.replay import Replay
 from rehydrator.errors import CorruptError, StoreDamagedError
-from rehydrator.fs.ext4 import dirblock
-from rehydrator.fs.ext4.dirblock import Index, Slot
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.ext4.inode import InodeInfo
 
 _SHOWN = 6
 _DOTS = (".", "..")
-
-
-class DirectoryEntry(msgspec.Struct, array_like=True, frozen=True):
-    """An entry at byte ``at`` of its block; ``file_type`` as in ``struct ext4_dir_entry_2``."""
-
-    at: int
-    inode: int
-    file_type: int
-    name: str
-
-
-class IndexRow(msgspec.Struct, array_like=True, frozen=True):
-    """One entry of a directory's index: names from ``hash`` on are in ``block`` of the directory."""
-
-    hash: int
-    block: int
-
-
-class DirectoryIndex(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The index in a block: ``struct dx_root_info`` (in the root), ``dx_countlimit``, ``dx_entry``, ``dx_tail``."""
-
-    limit: int
-    rows: list[IndexRow]
-    hash_version: int | None = None
-    indirect_levels: int = 0
-    dt_reserved: int = 0
-
-    @classmethod
-    def of(cls, index: Index) -> DirectoryIndex:
-        """Return the index as a manifest has it."""
-        rows = [IndexRow(*row) for row in index.rows]
-        return cls(index.limit, rows, index.hash_version, index.indirect_levels, index.dt_reserved)
-
-    def parts(self) -> Index:
-        """Return the index for writing it."""
-        rows = [(row.hash, row.block) for row in self.rows]
-        return Index(self.limit, rows, self.hash_version, self.indirect_levels, self.dt_reserved)
-
-
-class DirectoryChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What changes in block ``block`` of the directory ``inode``; a ``fresh`` block had no entries.
-
-    A ``retargeted`` entry keeps place and name and leads to another inode, as when a file is renamed over another.
-    """
-
-    inode: int
-    path: str
-    block: int = 0
-    fresh: bool = False
-    removed: list[DirectoryEntry] = []
-    added: list[DirectoryEntry] = []
-    retargeted: list[DirectoryEntry] = []
-    index: DirectoryIndex | None = None
 
 
 class Ext4Directory(msgspec.Struct, tag="ext4.directory", tag_field="op", frozen=True):
@@ -86,7 +33,7 @@ class Ext4Directory(msgspec.Struct, tag="ext4.directory", tag_field="op", frozen
             if physical is None:
                 raise StoreDamagedError(f"directory {change.inode} has no block {change.block}", path=self.partition)
             try:
-                data = _changed(state, physical, change)
+                data = changed_block(state.now.read_block(physical), change, tails=state.tails)
             except CorruptError as error:
                 raise StoreDamagedError(f"{change.path}: {error}", path=self.partition) from error
             state.put_directory_block(inode, physical, data)
@@ -133,20 +80,6 @@ def _physical(fs: Ext4, inode: InodeInfo, block: int) -> int | None:
     return None
 
 
-def _changed(state: Ext4State, physical: int, change: DirectoryChange) -> bytes:
-    data = state.now.read_block(physical)
-    if change.fresh:
-        tail = state.now.geometry.metadata_csum and change.index is None
-        data = dirblock.empty_block(len(data), tail=tail)
-    return dirblock.changed_block(
-        data,
-        [item.at for item in change.removed],
-        [Slot(item.at, item.inode, item.file_type, item.name.encode()) for item in (*change.added, *change.retargeted)],
-        change.index.parts() if change.index else None,
-        fresh=change.fresh,
-    )  # fmt: skip
-
-
 def recognise(
     replay: Replay, partition: str, target: Ext4, directories: Iterable[tuple[int, str]]
 ) -> Iterator[Ext4Directory]:
@@ -173,41 +106,5 @@ def _recognise_block(state: Ext4State, target: Ext4, number: int, path: str, blo
     before, after = now.read_block(physical), target.read_block(aim)
     if before == after:
         return None
-    best, least = None, _distance(before, after)
-    for change in _candidates(before, after, number, path, block):
-        try:
-            made = state.sealed_directory_block(inode, _changed(state, physical, change))
-        except CorruptError:
-            continue
-        if (distance := _distance(made, after)) < least:
-            best, least = change, distance
-    return best
-
-
-def _distance(one: bytes, other: bytes) -> int:
-    return sum(a != b for a, b in zip(one, other, strict=True))
-
-
-def _candidates(before: bytes, after: bytes, number: int, path: str, block: int) -> Iterator[DirectoryChange]:
-    """Yield the change of an existing block, and that of a fresh one."""
-    wanted = dirblock.slots(after)
-    found = dirblock.index_of(after)
-    index = DirectoryIndex.of(found) if found else None
-    try:
-        new = {slot.at: _entry(slot) for slot in wanted or ()}
-        old = {slot.at: _entry(slot) for slot in dirblock.slots(before) or ()}
-    except UnicodeDecodeError:
-        return
-    if not new:
-        return
-    same_index = dirblock.index_of(before) == found
-    removed = [item for at, item in old.items() if at not in new or (at == 0 and item.inode and not new[0].inode)]
-    changed = [item for at, item in new.items() if old.get(at) != item and (item.inode or at)]
-    retargeted = [item for item in changed if item.at in old and old[item.at].name == item.name]
-    added = [item for item in changed if item not in retargeted]
-    yield DirectoryChange(number, path, block, False, removed, added, retargeted, None if same_index else index)
-    yield DirectoryChange(number, path, block, True, [], list(new.values()), [], index)
-
-
-def _entry(slot: Slot) -> DirectoryEntry:
-    return DirectoryEntry(slot.at, slot.inode, slot.file_type, slot.name.decode())
+    named = DirectoryChange(number, path, block)
+    return told_block(before, after, named, partial(state.sealed_directory_block, inode), tails=state.tails)

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 from rehydrator.edits.replay import Replay
 from rehydrator.errors import StoreDamagedError
-from rehydrator.fs.ext4 import checksums
+from rehydrator.fs.ext4 import checksums, dirblock
 from rehydrator.fs.ext4.blocks import Run
 from rehydrator.fs.ext4.c_ext4 import SUPER_OFFSET, Inode
-from rehydrator.fs.ext4.directory import has_tail, index_block, index_has_tail
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.ext4.inode import InodeInfo
 
@@ -33,6 +32,11 @@ class Ext4State:
     def forget(self) -> None:
         """Have superblock and descriptors read again: another hand may have written them."""
         self._now = None
+
+    @property
+    def tails(self) -> bool:
+        """Whether directory blocks end in a checksum."""
+        return self.before.geometry.metadata_csum
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
         """Write bytes; ``offset`` from the start of the file system."""
@@ -74,12 +78,7 @@ class Ext4State:
         if not self.before.geometry.metadata_csum:
             return data
         seed = checksums.inode_seed(self.before.seed, inode.number, inode.disk.i_generation)
-        sealed, index = bytearray(data), index_block(data)
-        if has_tail(data):
-            checksums.dir_slot(len(data)).put(sealed, checksums.expected_dir(seed, data))
-        elif index is not None and index_has_tail(data, index):
-            checksums.dx_slot(index).put(sealed, checksums.expected_dx(seed, data, index))
-        return bytes(sealed)
+        return dirblock.sealed_block(data, seed)
 
     def put_content(self, number: int, content: bytes) -> None:
         """Give a file other content in the blocks it has now, padded with zeros, and the size that follows."""

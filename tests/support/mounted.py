@@ -39,10 +39,15 @@ def make_disk(path: Path, ext4_options: list[str]) -> None:
         subprocess.run(["mkfs.xfs", "-q", "-L", "root", "-d", "agcount=2", device], check=True)
     with mounted(path) as trees:
         for tree in (trees.boot, trees.root):
-            (tree / "etc").mkdir()
-            for number in range(8):
-                (tree / "etc" / f"file{number}").write_text(f"file {number}\n" * (number * 40 + 1))
-            (tree / "big").write_bytes(bytes(range(256)) * 2000)
+            make_files(tree)
+
+
+def make_files(tree: Path) -> None:
+    """Make a few files below ``tree``."""
+    (tree / "etc").mkdir()
+    for number in range(8):
+        (tree / "etc" / f"file{number}").write_text(f"file {number}\n" * (number * 40 + 1))
+    (tree / "big").write_bytes(bytes(range(256)) * 2000)
 
 
 @contextmanager

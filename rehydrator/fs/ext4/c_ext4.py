@@ -413,6 +413,14 @@ class DxTail(Structure, byteorder="<"):
     dt_checksum: int = field("I")
 
 
+class DxMapEntry(Structure, byteorder="<"):
+    """``struct dx_map_entry``: by which a split sorts entries, at the end of the new block until entries lie there."""
+
+    hash: int = field("I")
+    offs: int = field("H")
+    size: int = field("H")
+
+
 class XattrHeader(Structure, byteorder="<"):
     """``struct ext4_xattr_header``: the first 32 bytes of an attribute block."""
 

@@ -12,7 +12,17 @@ from typing import NamedTuple
 import msgspec
 
 from rehydrator.errors import CorruptError
-from rehydrator.fs.ext4.c_ext4 import DIR_TAIL_TYPE, DirEntry, DirTail, DxCountLimit, DxEntry, DxRootInfo, DxTail
+from rehydrator.fs.ext4 import checksums
+from rehydrator.fs.ext4.c_ext4 import (
+    DIR_TAIL_TYPE,
+    DirEntry,
+    DirTail,
+    DxCountLimit,
+    DxEntry,
+    DxMapEntry,
+    DxRootInfo,
+    DxTail,
+)
 from rehydrator.fs.ext4.directory import entries_problem, has_tail, index_block, index_has_tail
 
 _DOT_SIZE = 12
@@ -25,6 +35,19 @@ class Slot(NamedTuple):
 
     at: int
     inode: int
+    file_type: int
+    name: bytes
+
+
+class Leftover(NamedTuple):
+    """An old entry at byte ``at`` of room that is not in use; one that was wiped has nothing but ``rec_len``.
+
+    Of an overwritten one the end of the name is left: then ``rec_len`` is 0, and the name begins at ``at``.
+    """
+
+    at: int
+    inode: int
+    rec_len: int
     file_type: int
     name: bytes
 
@@ -57,7 +80,7 @@ def slots(data: bytes) -> list[Slot] | None:
     return found
 
 
-def end_of_entries(data: bytes) -> int:
+def end_of_entries(data: bytes | bytearray) -> int:
     """Return where the room for entries ends: at the tail if there is one."""
     return len(data) - (DirTail.SIZE if has_tail(data) else 0)
 
@@ -76,6 +99,11 @@ def index_of(data: bytes) -> Index | None:
     return Index(part.limit, pairs, info.hash_version, info.indirect_levels, reserved)
 
 
+def sort_map_start(data: bytes | bytearray, rows: int) -> int:
+    """Return where the last ``rows`` rows of a split's map begin; a tail hides one more."""
+    return len(data) - (rows + int(has_tail(data))) * DxMapEntry.SIZE
+
+
 def empty_block(size: int, *, tail: bool) -> bytes:
     """Return a block without entries; its checksum is left open."""
     if not tail:
@@ -87,15 +115,34 @@ def empty_block(size: int, *, tail: bool) -> bytes:
     return bytes(size - DirTail.SIZE) + end.pack()
 
 
+def sealed_block(data: bytes, owner_seed: int) -> bytes:
+    """Return a block with its checksum where it has room for one; ``owner_seed`` is that of the directory."""
+    sealed, index = bytearray(data), index_block(data)
+    if index is not None:  # what was a leaf may still end like one
+        if index_has_tail(data, index):
+            checksums.dx_slot(index).put(sealed, checksums.expected_dx(owner_seed, data, index))
+    elif has_tail(data):
+        checksums.dir_slot(len(data)).put(sealed, checksums.expected_dir(owner_seed, data))
+    return bytes(sealed)
+
+
 def changed_block(
-    data: bytes, removed: Iterable[int], added: Iterable[Slot], index: Index | None, *, fresh: bool
+    data: bytes,
+    removed: Iterable[int],
+    added: Iterable[Slot],
+    index: Index | None,
+    *,
+    fresh: bool,
+    leftovers: Sequence[Leftover] = (),
+    sorted_rows: Sequence[tuple[int, int, int]] = (),
 ) -> bytes:
     """Return a block without the entries at ``removed`` and with ``added``; a ``fresh`` one had none before.
 
-    Raises CorruptError where an entry does not fit or is not there.
+    ``leftovers`` and the rows of a split's map come below the entries, which are written over them. Raises CorruptError
+    where an entry does not fit or is not there.
     """
     block = bytearray(data)
-    end = len(data) if index else end_of_entries(data)
+    end = len(data) if index or index_block(data) else end_of_entries(data)
     places = {} if fresh else {slot.at: slot for slot in slots(data) or ()}
     for at in removed:
         _remove(block, places, at, end)
@@ -103,6 +150,10 @@ def changed_block(
         if slot.at < 0 or slot.at % _ALIGNMENT or slot.at + DirEntry.SIZE + len(slot.name) > end:
             raise CorruptError("a directory entry does not fit into its block", offset=slot.at)
         places[slot.at] = slot
+    _write_sort_map(block, sorted_rows)
+    for item in leftovers:
+        _write_leftover(block, item)
+    for slot in places.values():
         _write(block, slot)
     _link(block, sorted(places), end)
     if index:
@@ -128,6 +179,27 @@ def _remove(block: bytearray, places: dict[int, Slot], at: int, end: int) -> Non
 def _write(block: bytearray, slot: Slot) -> None:
     head = DirEntry(inode=slot.inode, rec_len=0, name_len=len(slot.name), file_type=slot.file_type).pack()
     block[slot.at : slot.at + len(head) + len(slot.name)] = head + slot.name
+
+
+def _write_sort_map(block: bytearray, rows: Sequence[tuple[int, int, int]]) -> None:
+    at, end = sort_map_start(block, len(rows)), end_of_entries(block)
+    if at < 0:
+        raise CorruptError("the map of a split does not fit into its block", actual=f"{len(rows)} rows")
+    if rows:
+        data = b"".join(DxMapEntry(hash=hash_, offs=offs, size=size).pack() for hash_, offs, size in rows)
+        block[at:end] = data[: end - at]
+
+
+def _write_leftover(block: bytearray, item: Leftover) -> None:
+    head = b""
+    if item.rec_len:
+        head = DirEntry(
+            inode=item.inode, rec_len=item.rec_len, name_len=len(item.name), file_type=item.file_type
+        ).pack()
+    data = head + item.name
+    if not 0 <= item.at <= len(block) - len(data):
+        raise CorruptError("an old directory entry leaves its block", offset=item.at)
+    block[item.at : item.at + len(data)] = data
 
 
 def _link(block: bytearray, places: list[int], end: int) -> None:

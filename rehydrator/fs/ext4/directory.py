@@ -69,7 +69,7 @@ def entries_problem(data: bytes) -> str | None:
     return None
 
 
-def has_tail(data: bytes) -> bool:
+def has_tail(data: bytes | bytearray) -> bool:
     """Tell whether a directory block ends in ``struct ext4_dir_entry_tail``."""
     tail = DirTail.parse(data, len(data) - DirTail.SIZE)
     return (
