@@ -11,6 +11,7 @@ import re
 PLATFORM_KEY = "ignition.platform.id"
 _PLATFORM = re.compile(rf"(?:^|\s){re.escape(PLATFORM_KEY)}=(\S+)")
 _OPTIONS = re.compile(r"^options (.*)$", re.MULTILINE)
+_FILE = r"^{key}[ \t]+(\S+)[ \t]*$"
 
 
 def options_of(entry: str) -> str | None:
@@ -28,6 +29,17 @@ def platform_of(options: str) -> str | None:
     """Return the value of ``ignition.platform.id``."""
     found = _PLATFORM.search(options)
     return found[1] if found else None
+
+
+def file_of(entry: str, key: str) -> str | None:
+    """Return the first path that ``linux`` or ``initrd`` names, None without such a line."""
+    found = re.search(_FILE.format(key=re.escape(key)), entry, re.MULTILINE)
+    return found[1] if found else None
+
+
+def platforms_of(options: str) -> list[str]:
+    """Return every value of ``ignition.platform.id``."""
+    return _PLATFORM.findall(options)
 
 
 def for_platform(options: str, old_arguments: str, platform: str, arguments: str) -> str | None:

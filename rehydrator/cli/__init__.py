@@ -18,6 +18,7 @@ _COMMANDS = {
     "print-stream-json": ("inspect", "print_stream_json"),
     "build": ("build", "build"),
     "explain": ("explain", "explain"),
+    "check": ("check", "check"),
 }
 
 
@@ -43,4 +44,5 @@ def cli() -> None:
 
     Exit codes: 0 fine, 1 mismatch or damage, 2 usage or I/O error, 3 not supported, 130 interrupted.
     For 'explain': 0 identical, 1 different, 2 usage or I/O error, 3 not all bytes explained.
+    For 'check': 0 healthy, 1 unhealthy, 2 usage or I/O error, 3 no disk that CoreOS boots from.
     """

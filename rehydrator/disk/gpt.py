@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import zlib
 from collections.abc import Iterator
+from uuid import UUID
 
 import msgspec
 
@@ -60,6 +61,21 @@ def whole_disk(disk: Source) -> PartitionTable:
     return PartitionTable(SECTOR_SIZES[0], (Region("disk", Extent(0, disk.size)),))
 
 
+def partition_types(disk: Source, table: PartitionTable) -> dict[str, UUID]:
+    """Return the type GUID of each partition of ``table``, which was read from ``disk``, by the region's name."""
+    if not any(region.partition for region in table.regions):
+        return {}
+    header = GptHeader.parse(disk.read(table.sector_size, GptHeader.SIZE))
+    return {
+        _name(number, entry): UUID(bytes_le=entry.PartitionTypeGUID)
+        for number, entry in _entries(disk, header, table.sector_size)
+    }
+
+
+def _name(number: int, entry: GptEntry) -> str:
+    return f"p{number} {entry.PartitionName.decode('utf-16-le', 'replace').rstrip(chr(0))}".rstrip()
+
+
 def _check_header(disk: Source, header: GptHeader, sector: int) -> None:
     if not GptHeader.SIZE <= header.HeaderSize <= min(sector, disk.size - sector):
         raise CorruptError(
@@ -112,8 +128,7 @@ def _regions(disk: Source, header: GptHeader, sector: int) -> Iterator[Region]:
             raise CorruptError(f"partition {number} overlaps or leaves the disk", offset=start)
         if start > at:
             yield Region("gap", Extent(at, start - at))
-        name = entry.PartitionName.decode("utf-16-le", "replace").rstrip("\0")
-        yield Region(f"p{number} {name}".rstrip(), Extent(start, end - start), partition=True)
+        yield Region(_name(number, entry), Extent(start, end - start), partition=True)
         at = end
     backup = header.AlternateLBA * sector
     if at < backup <= disk.size - sector:

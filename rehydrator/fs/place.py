@@ -53,6 +53,9 @@ class Kind(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+NEEDS_RECOVERY = "needs recovery"  # what health says of a journal that was not replayed
+
+
 class Place(msgspec.Struct, frozen=True):
     """One piece of a file system. ``extent`` is in bytes from the start of the file system.
 

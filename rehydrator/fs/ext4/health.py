@@ -20,7 +20,7 @@ from rehydrator.fs.ext4.jbd2 import Journal
 from rehydrator.fs.ext4.naming import Names
 from rehydrator.fs.ext4.scan import Scan
 from rehydrator.fs.ext4.segments import Segment, SegmentMap, Tag
-from rehydrator.fs.place import Health
+from rehydrator.fs.place import NEEDS_RECOVERY, Health
 
 _MAX_REPORTS = 100
 
@@ -64,7 +64,7 @@ def _check_superblock(view: View) -> Iterator[Health]:
     if State.ERROR_FS in State(fs.superblock.s_state):
         yield Health("superblock", SUPER_OFFSET, "the kernel noted errors (s_state)")
     if view.pending:
-        yield Health("journal", SUPER_OFFSET, "needs recovery")
+        yield Health("journal", SUPER_OFFSET, NEEDS_RECOVERY)
     end = fs.geometry.blocks_count * fs.geometry.block_size
     if end > fs.source.size:
         yield Health("file system", fs.source.size, f"truncated: {fs.source.size} of {end} bytes are there")

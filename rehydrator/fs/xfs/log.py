@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rehydrator.disk.extents import CHUNK, is_zero
-from rehydrator.fs.place import Health
+from rehydrator.fs.place import NEEDS_RECOVERY, Health
 from rehydrator.fs.xfs.c_xfs_log import (
     BBSIZE,
     XLOG_CYCLE_DATA_SIZE,
@@ -238,7 +238,7 @@ class XfsLog:
             if found != wanted and not (found == 0 and record.header.h_num_logops == 1):  # mkfs.xfs stores none
                 yield Health(record.name, offset, f"wrong checksum {found:#010x}, expected {wanted:#010x}")
         if self.needs_recovery and self.last is not None:
-            yield Health("log", self.extent.offset + self.last.block * BBSIZE, "the journal needs recovery")
+            yield Health("log", self.extent.offset + self.last.block * BBSIZE, NEEDS_RECOVERY)
 
     # -- pieces
 

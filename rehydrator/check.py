@@ -1,0 +1,65 @@
+"""The flow of ``check``: one image in, findings about its boot health out.
+
+The image is opened for reading only; compression and containers are taken off, nothing is mounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rehydrator.boot.architectures import by_root_type
+from rehydrator.checks.entry import check_entries
+from rehydrator.checks.filesystems import check_filesystems, check_labels
+from rehydrator.checks.finding import Finding, Level
+from rehydrator.checks.firmware import check_firmware
+from rehydrator.checks.image import BOOT, ROOT, Image
+from rehydrator.checks.report import CheckReport
+from rehydrator.checks.table import check_container, check_partitions, check_table
+from rehydrator.errors import UnsupportedError
+from rehydrator.explain.peel import Opened, opened
+from rehydrator.release.naming import read_name
+
+_Checks = tuple[Callable[[Image], Iterator[Finding]], ...]
+_OF_DISK: _Checks = (check_container, check_table, check_partitions)
+_OF_PARTITIONS: _Checks = (
+    check_filesystems,
+    check_labels,
+    check_entries,
+    check_firmware,
+)
+
+
+def check(path: Path, platform: str = "") -> CheckReport:
+    """Check the image at ``path``; ``platform`` is what it should be, otherwise its name tells.
+
+    Raises InputError for what can't be read and UnsupportedError for what is no disk that CoreOS boots from.
+    """
+    with opened(path) as side:
+        return check_opened(side, platform)
+
+
+def check_opened(side: Opened, platform: str = "") -> CheckReport:
+    """Check an image that is open."""
+    named = read_name(side.name)
+    image = Image(side, named, platform or named.platform)
+    if image.usable:
+        _expect_coreos(image)
+    checks = _OF_DISK + (_OF_PARTITIONS if image.usable else ())
+    findings = [finding for one in checks for finding in one(image)]
+    return CheckReport(
+        file=side.name,
+        peeled=side.peeled,
+        size=side.disk.size,
+        architecture=image.architecture.name if image.architecture else "",
+        platform=image.platform,
+        healthy=all(finding.level is not Level.ERROR for finding in findings),
+        findings=findings,
+    )
+
+
+def _expect_coreos(image: Image) -> None:
+    """Refuse what has nothing of a CoreOS disk: it is neither healthy nor unhealthy."""
+    named = any(image.partition(name) for name in (BOOT, ROOT))
+    if not named and not any(by_root_type(kind) for kind in image.types.values()):
+        raise UnsupportedError("holds nothing that CoreOS boots from", path=image.opened.name)

@@ -1,0 +1,41 @@
+"""``rehydrator check``: would this image boot?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from rehydrator.check import check as check_image
+from rehydrator.checks.report import render
+from rehydrator.errors import ExitCode
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--platform", metavar="PLATFORM", default="", help="What the image should be. Default: its name tells.")
+@click.option(
+    "--output",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the report.",
+)
+def check(image: Path, platform: str, form: str) -> None:
+    """Check the boot health of one image of any architecture.
+
+    IMAGE may be raw, compressed (xz, gz, zip) or in a container. Looked at are partition table, file systems, boot
+    loader entry and boot loader; on s390x the boot record and bootmap. Nothing is mounted and no privileges are needed.
+
+    Exit codes: 0 healthy, 1 unhealthy, 2 usage or I/O error, 3 no disk that CoreOS boots from.
+    """
+    report = check_image(image, platform)
+    if form == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+    else:
+        for line in render(report):
+            click.echo(line)
+    if not report.healthy:
+        raise click.exceptions.Exit(ExitCode.MISMATCH)
