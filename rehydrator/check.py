@@ -16,6 +16,7 @@ from rehydrator.checks.firmware import check_firmware
 from rehydrator.checks.image import BOOT, ROOT, Image
 from rehydrator.checks.report import CheckReport
 from rehydrator.checks.table import check_container, check_partitions, check_table
+from rehydrator.checks.zipl import check_zipl
 from rehydrator.errors import UnsupportedError
 from rehydrator.explain.peel import Opened, opened
 from rehydrator.release.naming import read_name
@@ -27,6 +28,7 @@ _OF_PARTITIONS: _Checks = (
     check_labels,
     check_entries,
     check_firmware,
+    check_zipl,
 )
 
 

@@ -15,6 +15,8 @@ from tests.support import packages
 from tests.support.cli import fine
 from tests.support.disks import MIB, metal_disk, sibling
 from tests.support.releases import ReleaseMaker
+from tests.support.s390x import find_zipl
+from zipl_oracle import roots
 
 RELEASE = Path(__file__).parent.parent / "fixtures" / "release"
 
@@ -70,6 +72,13 @@ def qcow2_bytes(need: Callable[..., None], tmp_path_factory: pytest.TempPathFact
         return image.read_bytes()
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def real_zipl(need: Callable[..., None]) -> Callable[[str], roots.Zipl]:
+    """Return a function that gives the zipl of a Debian suite."""
+    need(roots.EMULATOR, "apt-get", "losetup", root=True)
+    return find_zipl
 
 
 @pytest.fixture

@@ -34,13 +34,12 @@ from rehydrator.edits.replay import Replay
 from rehydrator.edits.zipl import Zipl
 from rehydrator.errors import CorruptError
 from tests.support.blobs import Blobs
-from tests.support.mounted import BOOT_START, make_disk, mounted
+from tests.support.mounted import make_disk
+from tests.support.s390x import options_of, run_zipl, write_entry, write_files
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from release_builder import packages  # noqa: E402
-from release_builder.tools import BuildError, Runner  # noqa: E402
 from zipl_oracle import roots  # noqa: E402
 from zipl_oracle.trial import run_trial, scenario  # noqa: E402
 
@@ -182,20 +181,6 @@ def test_any_flipped_byte_of_a_bootmap_is_survived() -> None:
             continue
 
 
-@pytest.fixture(scope="session")
-def real_zipl(need: Callable[..., None]) -> Callable[[str], roots.Zipl]:
-    """Return a function that gives the zipl of a Debian suite."""
-    need(roots.EMULATOR, "apt-get", "losetup", root=True)
-
-    def get(suite: str) -> roots.Zipl:
-        try:
-            return roots.zipl_of(suite, packages.cache_directory(), Runner())
-        except BuildError as error:
-            pytest.skip(f"no zipl of {suite}: {error}")
-
-    return get
-
-
 @pytest.mark.oracle
 @pytest.mark.builder
 @pytest.mark.parametrize("suite", roots.SUITES)
@@ -208,34 +193,10 @@ def test_real_zipl_writes_the_same(
     assert outcome.segments > 1
 
 
-ENTRY = """title Test
-version 1
-options rw ostree=/ostree/boot.1/test {arguments}
-linux /vmlinuz
-initrd /initrd
-"""
-
-
-def _install(image: Path, zipl: roots.Zipl, arguments: str, parmline: str, sector: int) -> None:
-    """Set the BLS entry and run zipl, as the platform stage does."""
-    loop = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, check=True)
-    device = loop.stdout.strip()
-    try:
-        with mounted(image) as trees:
-            entries = trees.boot / "loader/entries"
-            entries.mkdir(parents=True, exist_ok=True)
-            (entries / "test.conf").write_text(ENTRY.format(arguments=arguments))
-            zipl.set_secure(secure=False)
-            target = roots.Target(device, sector, BOOT_START // sector)
-            zipl.run(target, trees.boot, trees.boot / "vmlinuz", trees.boot / "initrd", parmline)
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
-
-
 @pytest.mark.oracle
 @pytest.mark.builder
 @pytest.mark.parametrize(
-    ("options", "platform", "parmline", "spelled_out"),
+    ("ext4", "platform", "parmline", "spelled_out"),
     [
         (["-b", "1024"], "openstack", None, False),
         (["-b", "4096"], "qemu", None, False),
@@ -246,25 +207,21 @@ def _install(image: Path, zipl: roots.Zipl, arguments: str, parmline: str, secto
 )
 def test_siblings_are_told_by_a_zipl_edit(
     real_zipl: Callable[[str], roots.Zipl],
-    options: list[str],
+    ext4: list[str],
     platform: str,
     parmline: str | None,
     spelled_out: bool,
     tmp_path: Path,
 ) -> None:
     raw, metal, sibling = (tmp_path / f"{name}.raw" for name in ("raw", "metal", "sibling"))
-    make_disk(raw, options)
-    with mounted(raw) as trees:
-        kernel = bytearray(bytes(range(1, 255)) * 4000)
-        kernel[0x10430:0x10438] = (4096).to_bytes(8, "big")
-        (trees.boot / "vmlinuz").write_bytes(kernel)
-        (trees.boot / "initrd").write_bytes(b"ramdisk " * 90_000)
+    make_disk(raw, ext4)
+    write_files(raw)
     zipl = real_zipl(roots.SUITES[1])
     for image, name, text in ((metal, "metal", None), (sibling, platform, parmline)):
         subprocess.run(["cp", "--sparse=always", raw, image], check=True)
-        arguments = f"ignition.platform.id={name}"
-        told = f"rw ostree=/ostree/boot.1/test {arguments} ignition.firstboot"
-        _install(image, zipl, arguments, text or told, 512)
+        options = options_of(name)
+        write_entry(image, options)
+        run_zipl(image, zipl, text or f"{options} ignition.firstboot", 512)
     blobs = Blobs()
     with FileSource(metal) as before, FileSource(sibling) as after:
         differing = list(differing_blocks(before, after))

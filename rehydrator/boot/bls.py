@@ -7,6 +7,7 @@ Source: https://uapi-group.org/specifications/specs/boot_loader_specification/ (
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 PLATFORM_KEY = "ignition.platform.id"
 _PLATFORM = re.compile(rf"(?:^|\s){re.escape(PLATFORM_KEY)}=(\S+)")
@@ -40,6 +41,12 @@ def file_of(entry: str, key: str) -> str | None:
 def platforms_of(options: str) -> list[str]:
     """Return every value of ``ignition.platform.id``."""
     return _PLATFORM.findall(options)
+
+
+def changed_words(old: str, new: str) -> list[str]:
+    """Return the words that kernel arguments lose and gain, as ``-word`` and ``+word``."""
+    ours, theirs = Counter(old.split()), Counter(new.split())
+    return [f"-{word}" for word in (ours - theirs).elements()] + [f"+{word}" for word in (theirs - ours).elements()]
 
 
 def for_platform(options: str, old_arguments: str, platform: str, arguments: str) -> str | None:

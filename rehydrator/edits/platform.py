@@ -6,7 +6,6 @@ The manifest says only the platform's id. The texts follow from the base's BLS e
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -91,8 +90,8 @@ def _told(before: str, text: PlatformText) -> str:
     if text.path == console.PATH:
         commands = (console.commands_of(after) or "").splitlines()
         return f"console.cfg rewritten: {', '.join(commands) or 'no commands'}"
-    old, new = (Counter((bls.options_of(entry) or "").split()) for entry in (before, after))
-    return " ".join(["kernel arguments", *(f"-{word}" for word in old - new), *(f"+{word}" for word in new - old)])
+    old, new = (bls.options_of(entry) or "" for entry in (before, after))
+    return " ".join(["kernel arguments", *bls.changed_words(old, new)])
 
 
 def _platforms(base: Ext4) -> settings.Platforms | None:

@@ -11,7 +11,7 @@ from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent, merge
 from rehydrator.disk.source import Source
 from rehydrator.explain.account import Account, RegionAccount, label
-from rehydrator.explain.causes import Cause, Reason, reason
+from rehydrator.explain.causes import IN_FILES, Cause, Reason, reason
 from rehydrator.explain.compare import Difference, count, differences, runs
 from rehydrator.explain.owners import DiskOwners, Owner, together
 from rehydrator.explain.tree import Evidence
@@ -113,6 +113,8 @@ class Attribution:
             if side.path and side.structure in _WITH_PATH and side.region.name == owner.region.name:
                 account.touched[side.path] = None
                 known[side.path] = side.number
+        if owner.structure in IN_FILES:
+            account.content[owner.path] += count(piece.xor)
         if owner.structure in _CONTENT:
             self._add_content(piece)
         elif fields := owner.fields or _tail(owner, piece.data_b):

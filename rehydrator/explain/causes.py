@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from rehydrator.boot.zipl import layout as zipl
 from rehydrator.fs.place import Kind
 
 
@@ -49,42 +50,49 @@ BACKUP_GPT = frozenset({BACKUP_GPT_HEADER, BACKUP_GPT_ENTRY})
 # What owns nothing worth telling: the other image's owner of the same bytes says more.
 IDLE = frozenset({Kind.FREE, Kind.SLACK, Kind.JOURNAL_STALE, Kind.LOG_STALE, Kind.UNKNOWN, OUTSIDE})
 
-_BY_STRUCTURE: dict[str, Cause] = {
-    BOOT_CODE: Cause.BOOTMAP,
-    BOOT_PARTITION: Cause.BOOTMAP,
-    MBR_TABLE: Cause.PARTITION_TABLE,
-    GPT_HEADER: Cause.PARTITION_TABLE,
-    GPT_ENTRY: Cause.PARTITION_TABLE,
-    BACKUP_GPT_HEADER: Cause.PARTITION_TABLE,
-    BACKUP_GPT_ENTRY: Cause.PARTITION_TABLE,
-    OUTSIDE: Cause.PADDING,
-    Kind.BOOT_SECTOR: Cause.SUPERBLOCK_STAMP,
-    Kind.SUPERBLOCK: Cause.SUPERBLOCK_STAMP,
-    Kind.BACKUP_SUPERBLOCK: Cause.SUPERBLOCK_STAMP,
-    Kind.INODE: Cause.FILE_METADATA,
-    Kind.XATTR_BLOCK: Cause.FILE_METADATA,
-    Kind.DIRECTORY: Cause.DIR_ENTRY,
-    Kind.SYMLINK: Cause.FILE_CONTENT,
-    Kind.FILE_DATA: Cause.FILE_CONTENT,
-    Kind.FREE: Cause.PADDING,
-    Kind.SLACK: Cause.PADDING,
-    Kind.UNKNOWN: Cause.UNKNOWN,
-} | dict.fromkeys(
-    (
-        Kind.GROUP_DESCRIPTOR,
-        Kind.BACKUP_GROUP_DESCRIPTOR,
-        Kind.RESERVED_GDT,
-        Kind.BLOCK_BITMAP,
-        Kind.INODE_BITMAP,
-        Kind.EXTENT_BLOCK,
-        Kind.AGF,
-        Kind.AGI,
-        Kind.AGFL,
-        Kind.BTREE_BLOCK,
-        Kind.FAT,
-    ),
-    Cause.ALLOCATION,
+_BY_STRUCTURE: dict[str, Cause] = (
+    {
+        BOOT_CODE: Cause.BOOTMAP,
+        BOOT_PARTITION: Cause.BOOTMAP,
+        MBR_TABLE: Cause.PARTITION_TABLE,
+        GPT_HEADER: Cause.PARTITION_TABLE,
+        GPT_ENTRY: Cause.PARTITION_TABLE,
+        BACKUP_GPT_HEADER: Cause.PARTITION_TABLE,
+        BACKUP_GPT_ENTRY: Cause.PARTITION_TABLE,
+        OUTSIDE: Cause.PADDING,
+        Kind.BOOT_SECTOR: Cause.SUPERBLOCK_STAMP,
+        Kind.SUPERBLOCK: Cause.SUPERBLOCK_STAMP,
+        Kind.BACKUP_SUPERBLOCK: Cause.SUPERBLOCK_STAMP,
+        Kind.INODE: Cause.FILE_METADATA,
+        Kind.XATTR_BLOCK: Cause.FILE_METADATA,
+        Kind.DIRECTORY: Cause.DIR_ENTRY,
+        Kind.SYMLINK: Cause.FILE_CONTENT,
+        Kind.FILE_DATA: Cause.FILE_CONTENT,
+        Kind.FREE: Cause.PADDING,
+        Kind.SLACK: Cause.PADDING,
+        Kind.UNKNOWN: Cause.UNKNOWN,
+    }
+    | dict.fromkeys(
+        (
+            Kind.GROUP_DESCRIPTOR,
+            Kind.BACKUP_GROUP_DESCRIPTOR,
+            Kind.RESERVED_GDT,
+            Kind.BLOCK_BITMAP,
+            Kind.INODE_BITMAP,
+            Kind.EXTENT_BLOCK,
+            Kind.AGF,
+            Kind.AGI,
+            Kind.AGFL,
+            Kind.BTREE_BLOCK,
+            Kind.FAT,
+        ),
+        Cause.ALLOCATION,
+    )
+    | dict.fromkeys(zipl.STRUCTURES, Cause.BOOTMAP)
 )
+
+# Structures inside of a file: their bytes are bytes of that file as well.
+IN_FILES = frozenset(zipl.STRUCTURES)
 
 _TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time")
 _ALLOCATION = re.compile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rehydrator.boot.zipl.verify import verdicts
 from rehydrator.errors import RehydratorError
 from rehydrator.explain.gpt import health as gpt_health
 from rehydrator.explain.owners import DiskOwners
@@ -22,6 +23,8 @@ def checked(owners: DiskOwners) -> Iterator[str]:
         filesystem = owners.filesystem(region)
         if filesystem is not None:
             yield f"{filesystem.type} metadata of {region.name}"
+        if owners.boot_disk(region) is not None:
+            yield f"zipl boot record and bootmap of {region.name}"
 
 
 def notes_of(image: str, owners: DiskOwners, problems: tuple[str, ...]) -> Iterator[Note]:
@@ -36,6 +39,10 @@ def notes_of(image: str, owners: DiskOwners, problems: tuple[str, ...]) -> Itera
         filesystem = owners.filesystem(region)
         if filesystem is not None:
             yield from _limited(image, region.name, region.extent.offset, filesystem.health())
+        if (boot := owners.boot_disk(region)) is not None:
+            for verdict in verdicts(boot):
+                if verdict.problem:
+                    yield Note(image, f"{region.name}: zipl {verdict.part}", None, verdict.problem)
     for region, item in owners.problems:
         yield _note(image, region.name, region.extent.offset, item)
 

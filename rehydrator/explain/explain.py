@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from rehydrator.disk.gpt import PartitionTable
+from rehydrator.boot.zipl.installed import BOOTMAP_PATH
+from rehydrator.disk.gpt import PartitionTable, Region
 from rehydrator.explain import checks, commands
 from rehydrator.explain.account import RegionAccount
 from rehydrator.explain.attribute import Attribution, Collector, pieces
 from rehydrator.explain.container import container_changes, normalised
 from rehydrator.explain.files import Pair, Tree, tree_of
-from rehydrator.explain.meaning import meaning, unified
+from rehydrator.explain.meaning import meaning, told_arguments, unified
 from rehydrator.explain.owners import DiskOwners, Owner
 from rehydrator.explain.peel import Opened
 from rehydrator.explain.tree import FileChange, Note, Part, Report, Side, Status, Total
@@ -128,11 +129,11 @@ class _Builder:
     def _files(self, account: RegionAccount) -> Iterator[FileChange]:
         pair = self._pair(account)
         for path in sorted({*account.touched, *account.content}):
-            change = self._file(pair, path, account.content[path])
+            change = self._file(account.region, pair, path, account.content[path])
             if change is not None:
                 yield change
 
-    def _file(self, pair: Pair, path: str, number: int) -> FileChange | None:
+    def _file(self, region: Region, pair: Pair, path: str, number: int) -> FileChange | None:
         one = pair.a.entry(path) if pair.a else None
         two = pair.b.entry(path) if pair.b else None
         status: Status = "M" if one and two else "A" if two else "D"
@@ -150,9 +151,14 @@ class _Builder:
             size_a=one.size if one else None,
             size_b=two.size if two else None,
             bytes=number,
-            meaning=meaning(path, old, new),
+            meaning=self._parmline(region) if path == BOOTMAP_PATH else meaning(path, old, new),
             diff=unified(path, old, new) if self.options.patch and content else [],
         )
+
+    def _parmline(self, region: Region) -> list[str]:
+        """Tell how the command line in zipl's bootmap changed."""
+        old, new = (_parmline_of(owners, region.name) for owners in (self.owners_a, self.owners_b))
+        return [] if old is None or new is None else told_arguments(old, new)
 
     # -- the rest of the report
 
@@ -190,8 +196,18 @@ class _Builder:
         return list(checks.notes_of(image, owners, side.problems)) if self.options.health else []
 
 
+def _region(owners: DiskOwners, name: str) -> Region | None:
+    return next((region for region in owners.partitions if region.name == name), None)
+
+
+def _parmline_of(owners: DiskOwners, name: str) -> str | None:
+    region = _region(owners, name)
+    installed = owners.bootmap(region) if region else None
+    return installed.parts.parmline if installed else None
+
+
 def _tree(owners: DiskOwners, name: str, known: dict[str, int]) -> Tree | None:
-    region = next((region for region in owners.partitions if region.name == name), None)
+    region = _region(owners, name)
     return None if region is None else tree_of(owners.filesystem(region), known)
 
 

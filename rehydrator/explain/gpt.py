@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from rehydrator.binary import FieldSpan
+from rehydrator.boot.zipl import layout as zipl
 from rehydrator.disk.c_gpt import MAX_ENTRIES_BYTES, MIN_ENTRY_SIZE, SIGNATURE, GptEntry, GptHeader
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
@@ -55,7 +56,9 @@ def places(disk: Source, gpt: Gpt) -> list[TablePlace]:
     """Return the structures of both tables, in disk order; a disk without a table has none."""
     if gpt.primary is None:
         return []
+    record = zipl.boot_record(bytes(disk.read(0, gpt.sector)))
     found = [
+        *([] if record is None else [TablePlace(record.extent, record.structure, record.name, record.fields)]),
         TablePlace(Extent(0, BOOT_CODE_SIZE), causes.BOOT_CODE, "MBR boot code"),
         TablePlace(Extent(0, MBR_SIZE), causes.MBR_TABLE, "MBR", _MBR_FIELDS),
         *_table(gpt.primary, gpt.sector, gpt.sector, causes.GPT_HEADER, causes.GPT_ENTRY),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from rehydrator.boot import bls, console, platforms
+from rehydrator.boot.zipl.installed import BOOTMAP_PATH
 
 MAX_TEXT = 1 << 20
 _ENTRY = re.compile(r"^(/boot)?/loader(\.[01])?/entries/[^/]+\.conf$")
 _CONSOLE = re.compile(rf"^(/boot)?(/grub2/grub\.cfg|{re.escape(console.PATH)})$")
 _PLATFORMS = re.compile(rf"^(/boot)?{re.escape(platforms.PATH)}$")
+_BOOTMAP = re.compile(rf"^(/boot)?{re.escape(BOOTMAP_PATH)}$")
 _SHOWN_LINES = 4
+BOOT_LOADER = "boot loader"
 
 
 def topic(path: str) -> str:
@@ -22,6 +24,8 @@ def topic(path: str) -> str:
         return "kernel arguments"
     if _CONSOLE.match(path):
         return "console settings"
+    if _BOOTMAP.match(path):
+        return BOOT_LOADER
     if _PLATFORMS.match(path):
         return "platform settings"
     return path
@@ -54,10 +58,13 @@ def _kernel_arguments(old: str, new: str) -> list[str]:
     before, after = bls.options_of(old), bls.options_of(new)
     if before is None or after is None:
         return []
-    ours, theirs = Counter(before.split()), Counter(after.split())
-    removed, added = [*(ours - theirs).elements()], [*(theirs - ours).elements()]
-    if removed or added:
-        return [f"-{word}" for word in removed] + [f"+{word}" for word in added]
+    return told_arguments(before, after)
+
+
+def told_arguments(before: str, after: str) -> list[str]:
+    """Tell changed kernel arguments word by word."""
+    if words := bls.changed_words(before, after):
+        return words
     return ["kernel arguments in another order"] if before != after else []
 
 

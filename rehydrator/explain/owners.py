@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import groupby
 
 import msgspec
+from msgspec.structs import replace
 
 from rehydrator.binary import FieldSpan
+from rehydrator.boot.zipl import layout as zipl
+from rehydrator.boot.zipl.installed import BOOTMAP_PATH, Installed, read_installed
+from rehydrator.boot.zipl.layout import BootmapPlace
+from rehydrator.boot.zipl.verify import BootDisk
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.gpt import PartitionTable, Region, read_table
 from rehydrator.disk.source import Source, Window
 from rehydrator.errors import CorruptError, RehydratorError
 from rehydrator.explain import causes
 from rehydrator.explain.gpt import Gpt, TablePlace, places, read_gpt
+from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.place import Filesystem, Health, Kind
 from rehydrator.fs.probe import Probe, probe
 
@@ -57,6 +64,11 @@ class Owner(msgspec.Struct, frozen=True):
             self.file_offset + start - self.extent.offset,
         )
 
+    def renamed(self, place: BootmapPlace, shift: int) -> Owner:
+        """Return this as part of a structure of the bootmap, whose file begins ``shift`` bytes into the disk here."""
+        start = place.extent.offset + shift
+        return replace(self, structure=place.structure, name=place.name, start=start, fields=place.fields)
+
 
 class DiskOwners:
     """The owner map of one disk. What is damaged is named in ``problems`` and owned by ``unknown``."""
@@ -69,6 +81,7 @@ class DiskOwners:
         self.gpt: Gpt = read_gpt(disk, self.table.sector_size)
         self._table_places = places(disk, self.gpt)
         self._probes: dict[Region, Probe | None] = {}
+        self._bootmaps: dict[Region, Installed | None] = {}
 
     def _read_table(self, other: PartitionTable | None) -> PartitionTable:
         try:
@@ -111,13 +124,45 @@ class DiskOwners:
             ranges = [part for _, part in group]
             filesystem = self.filesystem(region)
             if filesystem is not None:
-                yield from self._in_filesystem(region, filesystem, ranges)
+                yield from self._with_bootmap(region, self._in_filesystem(region, filesystem, ranges))
             elif region.name in _TABLE_REGIONS:
                 for extent in ranges:
                     yield from self._in_table(region, extent)
             else:
                 structure = causes.BOOT_PARTITION if _BOOT_PARTITION.search(region.name) else str(Kind.UNKNOWN)
                 yield from (Owner(part, region, structure, region.name, region.extent.offset) for part in ranges)
+
+    def boot_disk(self, region: Region) -> BootDisk | None:
+        """Return the disk as zipl sees it with ``region`` as boot partition, None where zipl had no part in it."""
+        filesystem = self.filesystem(region)
+        if not isinstance(filesystem, Ext4Filesystem):
+            return None
+        boot = BootDisk(self.disk, filesystem.fs, region.extent.offset, self.table.sector_size)
+        return boot if boot.has_bootmap() else None
+
+    def bootmap(self, region: Region) -> Installed | None:
+        """Return the bootmap of a boot partition if there is one that can be read; it is read once."""
+        if region not in self._bootmaps:
+            self._bootmaps[region] = None
+            if (boot := self.boot_disk(region)) is not None:
+                with suppress(CorruptError):  # health tells it
+                    self._bootmaps[region] = read_installed(boot.boot_record(), boot.fs)
+        return self._bootmaps[region]
+
+    def _with_bootmap(self, region: Region, owners: Iterable[Owner]) -> Iterator[Owner]:
+        """Let the structures in zipl's bootmap own its bytes."""
+        found: list[BootmapPlace] | None = None
+        for owner in owners:
+            held = owner.structure == Kind.FILE_DATA and owner.path == BOOTMAP_PATH
+            installed = self.bootmap(region) if held else None
+            if installed is None:
+                yield owner
+                continue
+            found = zipl.places(installed.boot_record, installed.file) if found is None else found
+            shift = owner.extent.offset - owner.file_offset
+            for piece in zipl.cut(found, Extent(owner.file_offset, owner.extent.length)):
+                part = owner.cut(Extent(piece.extent.offset + shift, piece.extent.length))
+                yield part if piece.place is None else part.renamed(piece.place, shift)
 
     def _split(self, extent: Extent) -> Iterator[tuple[Region, Extent]]:
         held = min(extent.end, self.disk.size)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rehydrator.explain.causes import Cause
-from rehydrator.explain.meaning import topic
+from rehydrator.explain.meaning import BOOT_LOADER, topic
 from rehydrator.explain.tree import CauseTotal, FieldChange, Part, Side, Total
 
 _MAX_PATHS = 3
 _MAX_FIELDS = 4
 _IDENTITY = frozenset({"s_uuid", "sb_uuid", "sb_meta_uuid", "BS_VolID"})
 _BY_CAUSE = {
-    Cause.BOOTMAP: "boot loader",
+    Cause.BOOTMAP: BOOT_LOADER,
     Cause.PARTITION_TABLE: "partition table",
     Cause.GPT_BACKUP_MOVED: "place of the backup GPT",
 }
@@ -94,7 +94,8 @@ def _made_separately(part: Part) -> bool:
 
 
 def _file_topics(parts: Sequence[Part]) -> Iterator[str]:
-    topics = dict.fromkeys(topic(item.path) for part in parts for item in part.files)
+    found = (topic(item.path) for part in parts for item in part.files)
+    topics = dict.fromkeys(name for name in found if name != BOOT_LOADER)  # told by its cause
     yield from (name for name in _KNOWN_TOPICS if name in topics)
     paths = [name for name in topics if name not in _KNOWN_TOPICS]
     if len(paths) <= _MAX_PATHS:

@@ -14,9 +14,9 @@ MIB = 1 << 20
 BOOT_START, BOOT_SIZE = 1 * MIB, 64 * MIB
 ROOT_START, ROOT_SIZE = 65 * MIB, 320 * MIB
 DISK_SIZE = ROOT_START + ROOT_SIZE + 1 * MIB
-_TABLE = f"""label: gpt
-3: start={BOOT_START // 512}, size={BOOT_SIZE // 512}, name=boot
-4: start={ROOT_START // 512}, size={ROOT_SIZE // 512}, name=root
+_TABLE = """label: gpt
+3: start={}, size={}, name=boot
+4: start={}, size={}, name=root
 """
 
 
@@ -28,11 +28,13 @@ class Mounted:
     root: Path
 
 
-def make_disk(path: Path, ext4_options: list[str]) -> None:
+def make_disk(path: Path, ext4_options: list[str], sector: int = 512) -> None:
     """Make a disk with an ext4 boot and an XFS root partition, each with a few files."""
     with path.open("wb") as stream:
         stream.truncate(DISK_SIZE)
-    subprocess.run(["sfdisk", "--quiet", path], input=_TABLE, text=True, check=True)
+    with loop_device(path, 0, DISK_SIZE, sector) as device:
+        table = _TABLE.format(*(size // sector for size in (BOOT_START, BOOT_SIZE, ROOT_START, ROOT_SIZE)))
+        subprocess.run(["sfdisk", "--quiet", "--no-reread", device], input=table, text=True, check=True)
     with loop_device(path, BOOT_START, BOOT_SIZE) as device:
         subprocess.run(["mkfs.ext4", "-q", "-L", "boot", *ext4_options, device], check=True)
     with loop_device(path, ROOT_START, ROOT_SIZE) as device:
@@ -68,9 +70,10 @@ def mounted(path: Path) -> Iterator[Mounted]:
 
 
 @contextmanager
-def loop_device(path: Path, start: int, size: int) -> Iterator[str]:
+def loop_device(path: Path, start: int, size: int, sector: int = 512) -> Iterator[str]:
+    place = ["--offset", str(start), "--sizelimit", str(size), "--sector-size", str(sector)]
     found = subprocess.run(
-        ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size), path],
+        ["losetup", "--find", "--show", *place, path],
         capture_output=True,
         text=True,
         check=True,

@@ -16,8 +16,9 @@ MAX_BOOTMAP = 16 << 20
 
 
 class Installed(msgspec.Struct, frozen=True):
-    """A bootmap as it is on a disk: its inode, file and parts."""
+    """A bootmap as it is on a disk: the boot record that leads to it, its inode, file and parts."""
 
+    boot_record: bytes
     inode: int
     file: BootmapFile
     parts: Parts
@@ -45,7 +46,7 @@ def read_installed(sector: bytes, fs: Ext4) -> Installed:
     if inode is None:
         raise CorruptError("the boot partition has no bootmap", expected=BOOTMAP_PATH)
     file = BootmapFile(fs.read_file(inode, MAX_BOOTMAP), file_blocks(fs, inode), fs.geometry.block_size)
-    return Installed(inode, file, read_parts(sector, file))
+    return Installed(sector, inode, file, read_parts(sector, file))
 
 
 def component_spans(fs: Ext4, inode: int, parts: Parts) -> list[Span]:

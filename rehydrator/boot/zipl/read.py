@@ -63,19 +63,35 @@ def has_boot_record(sector: bytes) -> bool:
 
 def read_parts(sector: bytes, bootmap: BootmapFile) -> Parts:
     """Return the parts of a bootmap; ``sector`` is at least the boot record. Raises CorruptError."""
-    record = BootRecord.parse(sector)
-    if record.magic != MAGIC or record.version_id != BOOT_RECORD_VERSION:
-        raise CorruptError(
-            "no zipl boot record", offset=0, expected=f"{MAGIC!r}, version {BOOT_RECORD_VERSION}",
-            actual=f"{record.magic!r}, version {record.version_id}",
-        )  # fmt: skip
-    return _Reader(bootmap, BlockPointer.parse(record.program_table_pointer)).parts()
+    return BootmapReader(sector, bootmap).parts()
 
 
-class _Reader:
-    def __init__(self, bootmap: BootmapFile, program_table: BlockPointer) -> None:
+class Loaded(msgspec.Struct, frozen=True):
+    """An entry of the component table with what it leads to.
+
+    ``at`` is the entry's offset in the table, ``tables`` are the sectors of its segment tables, ``spans`` those that
+    the tables name; all but ``at`` count the disk's sectors.
+    """
+
+    at: int
+    entry: ComponentEntry
+    tables: tuple[int, ...] = ()
+    spans: tuple[Span, ...] = ()
+
+
+class BootmapReader:
+    """Follows the pointers of a bootmap. Raises CorruptError on opening what is none, and for each wrong pointer."""
+
+    def __init__(self, boot_record: bytes, bootmap: BootmapFile) -> None:
+        record = BootRecord.parse(boot_record)
+        if record.magic != MAGIC or record.version_id != BOOT_RECORD_VERSION:
+            raise CorruptError(
+                "no zipl boot record", offset=0, expected=f"{MAGIC!r}, version {BOOT_RECORD_VERSION}",
+                actual=f"{record.magic!r}, version {record.version_id}",
+            )  # fmt: skip
+        program_table = BlockPointer.parse(record.program_table_pointer)
         self._content = bootmap.content
-        self._program_table = program_table
+        self.program_table = program_table
         sector = program_table.size
         if sector not in _SECTORS or bootmap.block_size % sector:
             raise CorruptError("program table pointer: impossible block size", expected=_SECTORS, actual=sector)
@@ -96,19 +112,40 @@ class _Reader:
         }
         self._zero = max(ZERO_BLOCK, PROGRAM_TABLE_SIZE // sector)
 
-    def parts(self) -> Parts:
-        table = self._held(self._program_table)[:PROGRAM_TABLE_SIZE]
+    @property
+    def grid(self) -> Grid:
+        """How file system blocks lie on the disk, as zipl was told."""
+        return self._grid
+
+    def offset_of(self, sector: int) -> int | None:
+        """Return where a sector of the disk lies in the bootmap file, None for one that does not."""
+        index = self._index.get(sector)
+        return None if index is None else index * self._grid.sector
+
+    @property
+    def zero_block(self) -> int:
+        """The offset in the file of the sector of zeros that stands for holes."""
+        return self._zero * self._grid.sector
+
+    def component_table(self) -> BlockPointer:
+        """Return the pointer to the default program's component table."""
+        table = self._held(self.program_table)[:PROGRAM_TABLE_SIZE]
         self._expect_magic(ProgramTable.parse(table).magic, "program table")
-        pointer = BlockPointer.parse(table, ProgramTable.SIZE)
-        components = self._held(pointer)
-        header = ComponentHeader.parse(components)
-        self._expect_magic(header.magic, "component table")
+        return BlockPointer.parse(table, ProgramTable.SIZE)
+
+    def parts(self) -> Parts:
+        """Return all that the bootmap is made of."""
+        table = self._held(self.component_table())
         return Parts(
             grid=self._grid,
             header=self._content[:PROGRAM_TABLE_SIZE],
-            table_type=header.type,
-            components=_named(tuple(self._components(components))),
+            table_type=ComponentHeader.parse(table).type,
+            components=self.named(self.loaded()),
         )
+
+    def named(self, loaded: Sequence[Loaded]) -> tuple[Component, ...]:
+        """Return the components of these entries, each with its role."""
+        return _named(tuple(self._component(item) for item in loaded))
 
     def _expect_magic(self, magic: bytes, name: str) -> None:
         if magic != MAGIC:
@@ -122,19 +159,24 @@ class _Reader:
         sector = self._grid.sector
         return self._content[index * sector : (index + 1) * sector].ljust(sector, b"\0")
 
-    def _components(self, table: bytes) -> list[Component]:
-        found: list[Component] = []
+    def loaded(self) -> list[Loaded]:
+        """Return the entries of the component table; the last one starts the program."""
+        table = self._held(self.component_table())
+        self._expect_magic(ComponentHeader.parse(table).magic, "component table")
+        found: list[Loaded] = []
         for offset in range(ComponentHeader.SIZE, len(table) - ComponentEntry.SIZE + 1, ComponentEntry.SIZE):
             entry = ComponentEntry.parse(table, offset)
             if entry.type == ComponentType.EXECUTE:
-                return [*found, Execute(entry.compdat)]
+                return [*found, Loaded(offset, entry)]
             if entry.type not in (ComponentType.LOAD, ComponentType.SIGNATURE):
                 raise CorruptError("component of an unknown type", offset=offset, actual=entry.type)
-            found.append(self._component(entry))
+            found.append(self._follow(offset, entry))
         raise CorruptError("component table without an end")
 
-    def _component(self, entry: ComponentEntry) -> Component:
-        spans = self._spans(BlockPointer.parse(entry.data))
+    def _component(self, item: Loaded) -> Component:
+        entry, spans = item.entry, item.spans
+        if entry.type == ComponentType.EXECUTE:
+            return Execute(entry.compdat)
         role = Role.SIGNATURE if entry.type == ComponentType.SIGNATURE else Role.OTHER
         if role is Role.OTHER:
             role = _FIXED.get(entry.compdat, Role.OTHER)
@@ -145,19 +187,22 @@ class _Reader:
         marked = (Span(HOLE) if span.start == zero and span.count == 1 else span for span in spans)
         return Referred(role, entry.type, entry.compdat, tuple(marked))
 
-    def _spans(self, pointer: BlockPointer) -> list[Span]:
-        """Follow the segment tables from ``pointer`` on."""
-        found: list[Span] = []
+    def _follow(self, at: int, entry: ComponentEntry) -> Loaded:
+        """Follow the segment tables of an entry."""
+        spans: list[Span] = []
+        tables: list[int] = []
         seen: set[int] = set()
+        pointer = BlockPointer.parse(entry.data)
         while pointer.size:
             if pointer.blockno in seen:
                 raise CorruptError("segment tables form a loop", actual=f"block {pointer.blockno}")
             seen.add(pointer.blockno)
+            tables.append(pointer.blockno)
             table = self._held(pointer)
-            pointers = [BlockPointer.parse(table, at) for at in range(0, self._grid.sector, BlockPointer.SIZE)]
-            found += [Span(item.blockno, item.blockct + 1) for item in pointers[:-1] if item.size]
+            pointers = [BlockPointer.parse(table, place) for place in range(0, self._grid.sector, BlockPointer.SIZE)]
+            spans += [Span(item.blockno, item.blockct + 1) for item in pointers[:-1] if item.size]
             pointer = pointers[-1]
-        return found
+        return Loaded(at, entry, tuple(tables), tuple(spans))
 
     def _content_of(self, spans: Sequence[Span]) -> bytes | None:
         """Return what lies at these sectors if that is all in the bootmap file, and not its block of zeros."""
