@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from release_builder import zipl as roots
 from tests.support import packages
 from tests.support.cli import fine
 from tests.support.disks import MIB, metal_disk, sibling
 from tests.support.releases import ReleaseMaker
 from tests.support.s390x import find_zipl
-from zipl_oracle import roots
 
 RELEASE = Path(__file__).parent.parent / "fixtures" / "release"
 

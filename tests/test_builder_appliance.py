@@ -67,7 +67,7 @@ def test_the_root_has_programs_that_run(tmp_path: Path, need: Callable[..., None
     package = tmp_path / "some_1_all.deb"
     package.write_bytes(b"a package")
     archive = tmp_path / "root.tar"
-    appliance.pack_root(Runner(), tmp_path / "top", archive, ["sh", "ls"], Packages(("some",), {"some": package}))
+    appliance.pack_root(Runner(), tmp_path / "top", archive, ["sh", "ls"], Packages({"some": package}, {}))
     root = tmp_path / "root"
     with tarfile.open(archive) as tar:
         assert {member.uid for member in tar} == {0}

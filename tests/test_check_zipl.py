@@ -25,10 +25,10 @@ from rehydrator.explain.explain import Options
 from rehydrator.explain.peel import Opened
 from rehydrator.explain.tree import Report
 from rehydrator.fs.ext4.ext4 import Ext4
+from release_builder import zipl as roots
 from tests.support.explaining import check_account, compare_files
 from tests.support.mounted import BOOT_SIZE, BOOT_START, make_disk
 from tests.support.s390x import change_files, options_of, run_zipl, write_entry, write_files
-from zipl_oracle import roots
 
 pytestmark = [pytest.mark.oracle, pytest.mark.builder]
 

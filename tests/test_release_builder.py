@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -15,36 +16,42 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from release_builder import bootconfig, disk, live, metadata, ova, packages, platforms, tools  # noqa: E402
+from release_builder import architectures, bootconfig, disk, live, metadata, ova, packages, platforms, tools  # noqa: E402
 from release_builder.bincode import varint  # noqa: E402
 from release_builder.metadata import Artifact, Build, Digest  # noqa: E402
 from release_builder.osmet import Mapping, canonicalize  # noqa: E402
 
 BUILD_ID = "44.20260707.3.1"
-# Names of a real release (stable, July 2026), without "fedora-coreos-BUILD-".
-REAL_NAMES = {
-    "aliyun": "aliyun.x86_64.qcow2.xz",
-    "applehv": "applehv.x86_64.raw.gz",
-    "aws": "aws.x86_64.vmdk.xz",
-    "azure": "azure.x86_64.vhd.xz",
-    "azurestack": "azurestack.x86_64.vhd.xz",
-    "digitalocean": "digitalocean.x86_64.qcow2.gz",
-    "exoscale": "exoscale.x86_64.qcow2.xz",
-    "gcp": "gcp.x86_64.tar.gz",
-    "hetzner": "hetzner.x86_64.raw.xz",
-    "hyperv": "hyperv.x86_64.vhdx.zip",
-    "ibmcloud": "ibmcloud.x86_64.qcow2.xz",
-    "kubevirt": "kubevirt.x86_64.ociarchive",
-    "metal": "metal.x86_64.raw.xz",
-    "metal4k": "metal4k.x86_64.raw.xz",
-    "nutanix": "nutanix.x86_64.qcow2",
-    "openstack": "openstack.x86_64.qcow2.xz",
-    "oraclecloud": "oraclecloud.x86_64.qcow2.xz",
-    "proxmoxve": "proxmoxve.x86_64.qcow2.xz",
-    "qemu": "qemu.x86_64.qcow2.xz",
-    "virtualbox": "virtualbox.x86_64.ova",
-    "vmware": "vmware.x86_64.ova",
-    "vultr": "vultr.x86_64.raw.xz",
+# Names of a real release (stable, July 2026), without "fedora-coreos-BUILD-" and the architecture.
+X86_64_NAMES = {
+    "aliyun": "aliyun.qcow2.xz",
+    "applehv": "applehv.raw.gz",
+    "aws": "aws.vmdk.xz",
+    "azure": "azure.vhd.xz",
+    "azurestack": "azurestack.vhd.xz",
+    "digitalocean": "digitalocean.qcow2.gz",
+    "exoscale": "exoscale.qcow2.xz",
+    "gcp": "gcp.tar.gz",
+    "hetzner": "hetzner.raw.xz",
+    "hyperv": "hyperv.vhdx.zip",
+    "ibmcloud": "ibmcloud.qcow2.xz",
+    "kubevirt": "kubevirt.ociarchive",
+    "metal": "metal.raw.xz",
+    "metal4k": "metal4k.raw.xz",
+    "nutanix": "nutanix.qcow2",
+    "openstack": "openstack.qcow2.xz",
+    "oraclecloud": "oraclecloud.qcow2.xz",
+    "proxmoxve": "proxmoxve.qcow2.xz",
+    "qemu": "qemu.qcow2.xz",
+    "virtualbox": "virtualbox.ova",
+    "vmware": "vmware.ova",
+    "vultr": "vultr.raw.xz",
+}
+OTHER_NAMES = {
+    "aarch64": "applehv.raw.gz aws.vmdk.xz azure.vhd.xz gcp.tar.gz hetzner.raw.xz hyperv.vhdx.zip metal.raw.xz "
+    "metal4k.raw.xz openstack.qcow2.xz oraclecloud.qcow2.xz qemu.qcow2.xz",
+    "ppc64le": "metal.raw.xz metal4k.raw.xz openstack.qcow2.xz powervs.ova.gz qemu.qcow2.xz",
+    "s390x": "ibmcloud.qcow2.xz kubevirt.ociarchive metal.raw.xz metal4k.raw.xz openstack.qcow2.xz qemu.qcow2.xz",
 }
 ENTRY = """title CoreOS
 version 1
@@ -55,47 +62,75 @@ initrd /boot/ostree/fedora-coreos-0123/initramfs.img
 
 
 def test_file_names_are_those_of_a_real_release() -> None:
-    names = {}
-    for platform in platforms.X86_64:
-        compressed = f".{platform.compression.value}" if platform.compression.value else ""
-        names[platform.name] = f"{platform.name}.x86_64.{platform.suffix}{compressed}"
-    assert names == REAL_NAMES
+    for name, architecture in architectures.ALL.items():
+        names = set()
+        for platform in architecture.platforms:
+            compressed = f".{platform.compression.value}" if platform.compression.value else ""
+            names.add(f"{platform.name}.{platform.suffix}{compressed}")
+        assert names == set(X86_64_NAMES.values() if name == "x86_64" else OTHER_NAMES[name].split()), name
     assert platforms.artifact_name(BUILD_ID, "live-kernel", "x86_64") == (
         "fedora-coreos-44.20260707.3.1-live-kernel.x86_64"
     )
 
 
 def test_metal4k_is_listed_under_metal_and_booted_as_metal() -> None:
-    metal4k = next(item for item in platforms.X86_64 if item.name == "metal4k")
-    assert (metal4k.stream_platform, metal4k.stream_format) == ("metal", "4k.raw.xz")
-    assert metal4k.platform_id == "metal"
+    for architecture in architectures.ALL.values():
+        metal4k = next(item for item in architecture.platforms if item.name == "metal4k")
+        assert (metal4k.stream_platform, metal4k.stream_format) == ("metal", "4k.raw.xz")
+        assert metal4k.platform_id == "metal"
 
 
 def test_selection_adds_what_others_are_made_from() -> None:
-    selection = platforms.select("vmware,live")
+    (selection,) = platforms.select("vmware,live", [architectures.X86_64])
     assert [item.name for item in selection.platforms] == ["vmware"]
     assert {item.name for item in selection.needed} == {"metal", "metal4k", "qemu", "vmware"}
     assert "genisoimage" in {tool.program for tool in selection.tools(sign=False)}
 
 
-@pytest.mark.parametrize("text", ["metal,nosuch", ""])
-def test_selection_refuses_unknown_platforms(text: str) -> None:
+def test_each_architecture_takes_the_platforms_that_it_has() -> None:
+    chosen = platforms.select("aws,kubevirt,powervs", architectures.by_names("aarch64,s390x,ppc64le"))
+    assert [(item.architecture.name, [one.name for one in item.platforms], item.live) for item in chosen] == [
+        ("aarch64", ["aws"], False),
+        ("s390x", ["kubevirt"], False),
+        ("ppc64le", ["powervs"], False),
+    ]
+    assert {tool.program for tool in chosen[1].tools(sign=False)} >= {"qemu-s390x-static"}
+    only_x86 = platforms.select("vmware", architectures.by_names("all"))
+    assert [item.architecture.name for item in only_x86] == ["x86_64"]
+
+
+@pytest.mark.parametrize(("text", "arch"), [("metal,nosuch", "x86_64"), ("", "x86_64"), ("aws", "s390x,ppc64le")])
+def test_selection_refuses_unknown_platforms(text: str, arch: str) -> None:
     with pytest.raises(tools.BuildError, match="there are metal, "):
-        platforms.select(text)
+        platforms.select(text, architectures.by_names(arch))
+
+
+@pytest.mark.parametrize("text", ["armv7hl", "x86_64,amd64", ""])
+def test_unknown_architectures_are_refused(text: str) -> None:
+    with pytest.raises(tools.BuildError, match="there are x86_64, aarch64, ppc64le, s390x"):
+        architectures.by_names(text)
 
 
 def test_sfdisk_script_counts_in_sectors_and_leaves_the_rest_to_root() -> None:
-    script = disk.sfdisk_script(disk.X86_64_PARTITIONS, 4096)
+    script = disk.sfdisk_script(architectures.X86_64.partitions, 4096)
     assert script.startswith(f"label: gpt\nlabel-id: {disk.LABEL_ID}\n")
     lines = script.splitlines()[4:]
     assert lines[0] == 'size=256, type=21686148-6449-6E6F-744E-656564454649, name="BIOS-BOOT", bootable'
-    assert lines[2].startswith("size=98304, type=BC13C2FF-")
-    assert lines[3] == 'type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name="root"'
+    assert lines[2].startswith("3: size=98304, type=BC13C2FF-")
+    assert lines[3] == '4: type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name="root"'
+
+
+def test_boot_and_root_have_the_same_numbers_everywhere() -> None:
+    for architecture in architectures.ALL.values():
+        lines = disk.sfdisk_script(architecture.partitions, 512).splitlines()[4:]
+        assert [line[:2] for line in lines[-2:]] == ["3:", "4:"], architecture.name
+        assert len(lines) == (2 if architecture is architectures.S390X else 4)
 
 
 def test_metal_size_has_room_for_the_smallest_xfs_and_for_a_third_more_content() -> None:
-    assert disk.metal_size(0) == (513 + disk.MIN_ROOT_MIB + 1) * disk.MIB
-    assert disk.metal_size(1000 * disk.MIB) == (513 + 1350 + 64 + 1) * disk.MIB
+    assert disk.metal_size(architectures.X86_64, 0) == (513 + disk.MIN_ROOT_MIB + 1) * disk.MIB
+    assert disk.metal_size(architectures.S390X, 0) == (385 + disk.MIN_ROOT_MIB + 1) * disk.MIB
+    assert disk.metal_size(architectures.X86_64, 1000 * disk.MIB) == (513 + 1350 + 64 + 1) * disk.MIB
 
 
 def test_platform_edit_appends_to_the_options_line_only() -> None:
@@ -128,6 +163,12 @@ def test_platforms_json_leaves_out_empty_fields_and_can_be_read_back() -> None:
     assert json.loads(text)["azure"] == {"kernel_arguments": ["console=tty0", "console=ttyS0,115200n8"]}
     assert bootconfig.console_of(text, "vmware") == bootconfig.X86_64_CONSOLES["vmware"]
     assert bootconfig.console_of(text, "metal") == bootconfig.Console()
+
+
+def test_fields_of_an_entry() -> None:
+    assert bootconfig.entry_field(ENTRY, "linux") == "/boot/ostree/fedora-coreos-0123/vmlinuz"
+    assert bootconfig.entry_field(ENTRY, "options").startswith("rw $ignition_firstboot ostree=")
+    assert bootconfig.entry_field(ENTRY, "nosuch") == ""
 
 
 def test_live_arguments_and_embed_area() -> None:
@@ -166,7 +207,7 @@ def test_missing_tools_are_named_all_at_once() -> None:
 
 
 def test_ovf_names_the_disk() -> None:
-    text = ova.ovf_text(ova.Machine("vmware", BUILD_ID), vmdk_size=123, capacity=456)
+    text = ova.ovf_text(ova.Machine("vmware", BUILD_ID), "disk.vmdk", size=123, capacity=456)
     assert 'ovf:href="disk.vmdk"' in text
     assert 'ovf:capacity="456"' in text
     assert 'ovf:size="123"' in text
@@ -193,9 +234,8 @@ def test_meta_json() -> None:
 
 
 def test_stream_metadata() -> None:
-    formats = metadata.stream(_build(), "https://example.com/builds")["architectures"]["x86_64"]["artifacts"]["metal"][
-        "formats"
-    ]
+    document = metadata.stream(None, _build(), "https://example.com/builds")
+    formats = document["architectures"]["x86_64"]["artifacts"]["metal"]["formats"]
     assert list(formats) == ["4k.raw.xz", "pxe", "raw.xz"]
     assert formats["pxe"] == {
         "kernel": {"location": f"https://example.com/builds/{BUILD_ID}/x86_64/k", "sha256": "a" * 64}
@@ -203,11 +243,23 @@ def test_stream_metadata() -> None:
     assert set(formats["4k.raw.xz"]["disk"]) == {"location", "signature", "sha256", "uncompressed-sha256"}
 
 
+def test_stream_metadata_of_several_architectures() -> None:
+    first = metadata.stream(None, _build(), "https://example.com")
+    both = metadata.stream(first, replace(_build(), arch="s390x"), "https://example.com")
+    assert set(both["architectures"]) == {"x86_64", "s390x"}
+    assert both["architectures"]["x86_64"] == first["architectures"]["x86_64"]
+    later = metadata.stream(both, replace(_build(), build_id="45.1"), "https://example.com")
+    assert set(later["architectures"]) == {"x86_64"}, "the other one is of another build"
+
+
 def test_builds_json_puts_the_new_build_in_front() -> None:
     older = {"builds": [{"id": "43.1", "arches": ["x86_64"]}, {"id": BUILD_ID, "arches": ["s390x"]}]}
     document = metadata.builds(older, _build())
     assert document["schema-version"] == "1.0.0"
-    assert [entry["id"] for entry in document["builds"]] == [BUILD_ID, "43.1"]
+    assert document["builds"] == [
+        {"id": BUILD_ID, "arches": ["s390x", "x86_64"]},
+        {"id": "43.1", "arches": ["x86_64"]},
+    ]
 
 
 def test_help_needs_no_root() -> None:
@@ -274,9 +326,9 @@ def test_tiny_release_has_sound_disks(tiny_release: Path, tmp_path: Path) -> Non
         image = work / f"{name}.raw"
         # sfdisk --verify complains of the backup table, which a grown cloud disk has in the middle.
         subprocess.run(["sfdisk", "--dump", image], check=True, capture_output=True)
-        boot = _partition(image, disk.BOOT, tmp_path / "boot")
+        boot = _partition(image, architectures.BOOT, tmp_path / "boot")
         subprocess.run(["e2fsck", "-fn", boot], check=True, capture_output=True)
-        root = _partition(image, disk.ROOT, tmp_path / "root")
+        root = _partition(image, architectures.ROOT, tmp_path / "root")
         subprocess.run(["xfs_repair", "-n", root], check=True, capture_output=True)
         request = "cat /loader.1/entries/ostree-1-fedora-coreos.conf"
         entry = subprocess.check_output(["debugfs", "-R", request, boot], stderr=subprocess.DEVNULL)

@@ -40,7 +40,7 @@ from tests.support.s390x import options_of, run_zipl, write_entry, write_files
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from zipl_oracle import roots  # noqa: E402
+from release_builder import zipl as roots  # noqa: E402
 from zipl_oracle.trial import run_trial, scenario  # noqa: E402
 
 PARMLINE_ADDRESS = 0x4F0000

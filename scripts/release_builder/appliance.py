@@ -16,10 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .content import Packages
+from .disk import Image
 from .guestfish import Machine, machine_environment
 from .metadata import Artifact, Digest
 from .platforms import Platform
-from .rawimage import Kit, RawImage
+from .rawimage import Kit
 from .tools import BuildError, Runner, search_path
 from .workshop import Options
 from .wrap import Target
@@ -68,9 +69,9 @@ class ApplianceWorkshop:
         self._live = [_artifact(item) for item in result["live"]]
         return str(result["commit"])
 
-    def disk(self, platform: Platform) -> RawImage:
+    def disk(self, platform: Platform) -> Image:
         """Return a platform's disk."""
-        return RawImage(self._path(platform.name), platform.sector_size)
+        return Image(self._path(platform.name), platform.sector_size)
 
     def shared(self, platform: Platform) -> bool:
         """Tell that no disk is needed twice."""
@@ -104,10 +105,12 @@ class ApplianceWorkshop:
         options = self._options
         platforms = [*disks, *([LIVE] if options.selection.live else [])]
         arguments = {
-            "arch": options.arch, "content": options.content, "build_id": options.build_id,
+            "arch": options.architecture.name, "content": options.content, "build_id": options.build_id,
             "cloud_size": options.cloud_size, "ibmcloud_size": options.ibmcloud_size,
-            "platforms": ",".join(platforms), "names": list(self._fetched.names),
-            "files": {name: path.name for name, path in self._fetched.files.items()}, "disks": list(disks),
+            "platforms": ",".join(platforms), "packages": {
+                "tree": _file_names(self._fetched.tree), "support": _file_names(self._fetched.support),
+                "zipl": [path.name for path in self._fetched.zipl],
+            }, "disks": list(disks),
         }  # fmt: skip
         (self._top / "request.json").write_text(json.dumps(arguments), encoding="utf-8")
         python = Path(sys.executable).resolve()
@@ -135,6 +138,10 @@ def _artifact(item: dict[str, object]) -> Artifact:
 def as_json(artifact: Artifact) -> dict[str, object]:
     """Return an artifact without compression as the appliance reports it."""
     return {name: value for name, value in asdict(artifact).items() if name not in ("uncompressed", "signed")}
+
+
+def _file_names(files: dict[str, Path]) -> dict[str, str]:
+    return {name: path.name for name, path in files.items()}
 
 
 def _quoted(path: Path) -> str:
@@ -205,7 +212,7 @@ def pack_root(runner: Runner, top: Path, archive: Path, programs: Iterable[str],
     shutil.copytree(package, scripts / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     store = top / BUILD.lstrip("/") / "packages"
     store.mkdir()
-    for path in fetched.files.values():
+    for path in fetched.files:
         (store / path.name).symlink_to(path)  # followed by tar
     runner.run("tar", "-c", "--owner=0", "--group=0", "-f", archive, "-C", top, "--exclude=./build/packages", ".")
     runner.run("tar", "-r", "-h", "--owner=0", "--group=0", "-f", archive, "-C", top, "./build/packages")

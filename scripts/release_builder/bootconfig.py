@@ -36,6 +36,17 @@ X86_64_CONSOLES = {
     "virtualbox": Console(_SERIAL, _SERIAL_FIRST),
     "vmware": Console(_SERIAL, _SERIAL_FIRST),
 }
+AARCH64_CONSOLES = {
+    "aws": Console((), _TTY0_FIRST),
+    "azure": Console((), ("console=tty0", "console=ttyAMA0,115200n8")),
+    "openstack": Console((), ("console=ttyAMA0,115200n8", "console=tty0")),
+    "packet": Console((), ("console=ttyAMA0,115200n8",)),
+    "qemu": Console((), ("console=tty0", "console=ttyAMA0,115200n8")),
+}
+PPC64LE_CONSOLES = {
+    "openstack": Console((), ("console=hvc0,115200n8", "console=tty0")),
+    "qemu": Console((), ("console=tty0", "console=hvc0")),
+}
 
 
 def platforms_json(consoles: dict[str, Console]) -> str:
@@ -56,10 +67,7 @@ def console_of(text: str, platform: str) -> Console:
 def console_cfg(grub_commands: tuple[str, ...]) -> str:
     """Return a new console.cfg; without commands there is an empty line between the marks."""
     settings = "\n".join(grub_commands)
-    return (
-        "\n# Any non-default console settings will be inserted here.\n"
-        f"{CONSOLE_START}\n{settings}\n{CONSOLE_END}\n"
-    )
+    return f"\n# Any non-default console settings will be inserted here.\n{CONSOLE_START}\n{settings}\n{CONSOLE_END}\n"
 
 
 def replace_console_settings(text: str, grub_commands: tuple[str, ...]) -> str:
@@ -68,6 +76,12 @@ def replace_console_settings(text: str, grub_commands: tuple[str, ...]) -> str:
     _settings, tail = rest.split(CONSOLE_END, 1)
     settings = "\n".join(grub_commands)
     return f"{head}{CONSOLE_START}\n{settings}\n{CONSOLE_END}{tail}"
+
+
+def entry_field(entry: str, key: str) -> str:
+    """Return the first value of a key of a boot loader entry, empty without one."""
+    found = re.search(rf"(?m)^{key}\s+(.*?)\s*$", entry)
+    return found[1] if found else ""
 
 
 def append_options(entry: str, arguments: tuple[str, ...]) -> str:

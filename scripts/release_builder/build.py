@@ -22,7 +22,7 @@ from .wrap import Target, wrap_disk
 
 def build_release(options: Options, runner: Runner) -> Build:
     """Build the release into `options.out`; a failed build leaves nothing there."""
-    directory = options.out / "builds" / options.build_id / options.arch
+    directory = options.out / "builds" / options.build_id / options.architecture.name
     if directory.exists():
         raise BuildError(f"{directory} exists already; choose another --build-id")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -45,18 +45,18 @@ def build_release(options: Options, runner: Runner) -> Build:
 
 
 def _build(options: Options, kit: Kit, directory: Path) -> Build:
-    fetched = fetch_packages(kit.runner, PROFILES[options.content])
+    fetched = fetch_packages(kit.runner, options.architecture, PROFILES[options.content])
     kind = HostWorkshop if os.geteuid() == 0 else ApplianceWorkshop
     workshop: Workshop = kind(options, kit, fetched)
     commit = workshop.prepare()
     directory.mkdir(parents=True)
-    target = Target(directory, options.build_id, options.arch, options.xz_level)
+    target = Target(directory, options.build_id, options.architecture, options.xz_level)
     artifacts = _artifacts(options, kit, target, workshop)
     if options.sign:
         with kit.steps.step("sign"):
             sign.sign_all(kit.runner, [directory / item.filename for item in artifacts], kit.work)
         artifacts = [replace(item, signed=True) for item in artifacts]
-    build = Build(options.build_id, options.arch, commit, tuple(artifacts), metadata.now())
+    build = Build(options.build_id, options.architecture.name, commit, tuple(artifacts), metadata.now())
     metadata.write_build(options.out, build, options.base_url)
     return build
 

@@ -8,10 +8,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .architectures import ALL, by_names
 from .build import build_release
 from .content import PROFILES
 from .guestfish import TOOLS as APPLIANCE_TOOLS
-from .platforms import LIVE, X86_64, select
+from .platforms import LIVE, Selection, select
 from .tools import BuildError, Runner, describe_missing, missing_tools
 from .workshop import Options
 
@@ -28,7 +29,10 @@ def parse_size(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
-    platforms = ", ".join([platform.name for platform in X86_64] + [LIVE])
+    platforms = "; ".join(
+        f"{item.name}: {', '.join([*(platform.name for platform in item.platforms), *([LIVE] if item.live else [])])}"
+        for item in ALL.values()
+    )
     result = argparse.ArgumentParser(
         prog="build-release",
         description="Build a CoreOS-like release from Debian packages, with ostree, the kernel's filesystem drivers, "
@@ -37,11 +41,15 @@ def parser() -> argparse.ArgumentParser:
         "takes longer.",
     )
     result.add_argument("out", type=Path, help="the cosa build directory to write")
-    result.add_argument("--arch", choices=["x86_64"], default="x86_64")
+    result.add_argument("--arch", default="x86_64", metavar="NAMES",
+                        help=f"all, or some of: {', '.join(ALL)} (default: x86_64); packages of other architectures "
+                        "than this machine's are unpacked, and of their programs only zipl is run")  # fmt: skip
     result.add_argument("--content", choices=list(PROFILES), default="small", help="default: small")
     result.add_argument("--cloud-size", type=parse_size, default="2G", help="size of the cloud disks (default: 2G)")
     result.add_argument("--ibmcloud-size", type=parse_size, default="100G", help="default: 100G, as in real releases")
-    result.add_argument("--platforms", default="all", help=f"all, or some of: {platforms}")
+    result.add_argument(
+        "--platforms", default="all", help=f"all, or some of these, as far as an architecture has them: {platforms}"
+    )
     result.add_argument("--build-id", default=f"44.{datetime.now(UTC):%Y%m%d}.20.0", help="default: %(default)s")
     result.add_argument("--era", choices=["osbuild"], default="osbuild", help="which build system to imitate")
     result.add_argument("--base-url", default="https://builds.example.com/prod/streams/testing/builds",
@@ -53,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def _check_host(args: argparse.Namespace) -> None:
-    tools = select(args.platforms).tools(sign=args.sign)
+def _check_host(args: argparse.Namespace, selections: list[Selection]) -> None:
+    tools = list(dict.fromkeys(tool for item in selections for tool in item.tools(sign=args.sign)))
     if os.geteuid() != 0:
         tools += APPLIANCE_TOOLS
     missing = missing_tools(tools)
@@ -62,6 +70,21 @@ def _check_host(args: argparse.Namespace) -> None:
         raise BuildError(describe_missing(missing))
     if args.out.resolve().is_relative_to("/run"):
         raise BuildError("OUT cannot be below /run, where the build has its private mounts")
+
+
+def _options(args: argparse.Namespace, selection: Selection) -> Options:
+    return Options(
+        out=args.out.resolve(),
+        content=args.content,
+        build_id=args.build_id,
+        cloud_size=args.cloud_size,
+        ibmcloud_size=args.ibmcloud_size,
+        selection=selection,
+        base_url=args.base_url,
+        xz_level=args.xz_level,
+        keep_work=args.keep_work,
+        sign=args.sign,
+    )
 
 
 def main() -> int:
@@ -79,26 +102,13 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        _check_host(args)
-        build = build_release(
-            Options(
-                out=args.out.resolve(),
-                arch=args.arch,
-                content=args.content,
-                build_id=args.build_id,
-                cloud_size=args.cloud_size,
-                ibmcloud_size=args.ibmcloud_size,
-                selection=select(args.platforms),
-                base_url=args.base_url,
-                xz_level=args.xz_level,
-                keep_work=args.keep_work,
-                sign=args.sign,
-            ),
-            runner,
-        )
+        selections = select(args.platforms, by_names(args.arch))
+        _check_host(args, selections)
+        builds = [build_release(_options(args, selection), runner) for selection in selections]
     except BuildError as error:
         print(f"build-release: {error}", file=sys.stderr)
         return 128 + signals[0] if signals else 1
-    for artifact in sorted(build.artifacts, key=lambda item: item.filename):
+    artifacts = [artifact for build in builds for artifact in build.artifacts]
+    for artifact in sorted(artifacts, key=lambda item: item.filename):
         print(f"{artifact.digest.size:>12}  {artifact.filename}")
     return 0

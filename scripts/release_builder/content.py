@@ -4,11 +4,13 @@ import hashlib
 import hmac
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
-from . import packages
-from .bootconfig import X86_64_CONSOLES, platforms_json
+from . import bootloaders, foreign, packages, zipl
+from .architectures import Architecture, StandIn
+from .bootconfig import platforms_json
 from .live_config import write_live_config
 from .selinux import label_tree
 from .tools import Runner
@@ -18,27 +20,43 @@ MERGED = ("bin", "lib", "lib64", "sbin")
 HMAC_KEY = b"orboDeJITITejsirpADONivirpUkvarP"
 
 
+class Kernel(Enum):
+    """Which kernel a content has."""
+
+    STAND_IN = "another boot image, small"
+    CLOUD = "the smallest real one"
+    ORDINARY = "the one for all machines"
+
+
 @dataclass(frozen=True)
 class Profile:
     """A size of content."""
 
     packages: tuple[str, ...]
-    kernel_metapackage: str = ""
-    # Module directories to keep, relative to /usr/lib/modules/VERSION/kernel; empty: all.
-    modules: tuple[str, ...] = ()
+    kernel: Kernel = Kernel.STAND_IN
+    # Module directories to keep, relative to /usr/lib/modules/VERSION/kernel; None: all.
+    modules: tuple[str, ...] | None = None
     initramfs_modules: tuple[str, ...] = ()
-    real_kernel: bool = True
+
+    @property
+    def boots(self) -> bool:
+        """Whether the disks boot Linux."""
+        return self.kernel is not Kernel.STAND_IN
 
 
 @dataclass(frozen=True)
 class Content:
-    """The finished inputs of a release: directories, and the version that names the kernel's."""
+    """The finished inputs of a release: directories, and the version that names the kernel's.
+
+    `esp` and `boot_config` do not exist where the architecture has no such thing.
+    """
 
     root: Path
     esp: Path
     boot_config: Path
     support: Path  # unpacked packages that are not part of the tree
     kernel_version: str
+    zipl: Path | None  # the tree that zipl runs in
 
 
 _BASE = ("base-files", "netbase")
@@ -55,12 +73,15 @@ _MEDIUM = (
     "zlib1g",
 )  # fmt: skip
 
+_TINY = (*_BASE, "klibc-utils", "libklibc")
+
 PROFILES = {
-    # memtest86+ stands for the kernel: it is a real boot image of the same format and 140 KB small.
-    "tiny": Profile((*_BASE, "klibc-utils", "libklibc"), real_kernel=False),
+    "tiny": Profile(_TINY),
+    # The least that boots: until its initramfs has said which command line the kernel got.
+    "boot": Profile(_TINY, Kernel.CLOUD, modules=()),
     "small": Profile(
         _SMALL,
-        kernel_metapackage="linux-image-cloud-amd64",
+        Kernel.CLOUD,
         modules=("fs/ext4", "fs/fat", "fs/isofs", "fs/overlayfs", "fs/squashfs", "fs/xfs", "drivers/block/loop",
                  "drivers/block/virtio_blk", "drivers/nvme", "drivers/net/ethernet/amazon", "drivers/net/hyperv",
                  "net/vmw_vsock"),
@@ -68,74 +89,97 @@ PROFILES = {
     ),
     "medium": Profile(
         _MEDIUM,
-        kernel_metapackage="linux-image-amd64",
+        Kernel.ORDINARY,
         initramfs_modules=("fs", "drivers/block", "drivers/net/ethernet", "drivers/nvme", "drivers/scsi"),
     ),
 }  # fmt: skip
-# Not part of the tree: boot loaders and the initramfs's shell.
-_SUPPORT = (
-    "busybox-static", "grub-efi-amd64-signed", "grub-pc-bin", "isolinux", "memtest86+", "shim-signed",
-    "syslinux-common",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Packages:
-    """The package files of a profile by name; `names` are those that go into the tree."""
+    """The package files of a content: by name those of the tree and the support, and those of zipl."""
 
-    names: tuple[str, ...]
-    files: dict[str, Path]
+    tree: dict[str, Path]
+    support: dict[str, Path]
+    zipl: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """All files, each once."""
+        return list(dict.fromkeys((*self.tree.values(), *self.support.values(), *self.zipl)))
 
 
-def fetch_packages(runner: Runner, profile: Profile) -> Packages:
+def fetch_packages(runner: Runner, architecture: Architecture, profile: Profile) -> Packages:
     """Download what the cache lacks of a profile's packages."""
-    names = list(profile.packages)
-    if profile.real_kernel:
-        names.append(packages.resolve_metapackage(runner, profile.kernel_metapackage, r"linux-image-6\.[-.\w]+"))
-    return Packages(tuple(names), packages.fetch(runner, [*names, *_SUPPORT], packages.cache_directory()))
+    cache = packages.cache_directory()
+
+    def question(apt: Runner, held: Path) -> Packages:
+        names = list(profile.packages)
+        if profile.boots:
+            meta = architecture.cloud_kernel if profile.kernel is Kernel.CLOUD else architecture.kernel
+            names.append(packages.resolve_kernel(apt, meta))
+        files = packages.fetch(apt, [*names, *architecture.support], held)
+        return Packages({name: files[name] for name in names}, {name: files[name] for name in architecture.support})
+
+    if packages.host_architecture(runner) == architecture.debian:
+        found = question(runner, cache)
+    else:
+        found = foreign.ask(runner, foreign.Collection(architecture.debian), cache, question)
+    if architecture.zipl_suite:
+        found = replace(found, zipl=tuple(zipl.fetch(architecture.zipl_suite, cache, runner)))
+    return found
 
 
-def build_content(runner: Runner, profile: Profile, fetched: Packages, build_id: str, work: Path) -> Content:
+def build_content(
+    runner: Runner, architecture: Architecture, profile: Profile, fetched: Packages, build_id: str, work: Path
+) -> Content:
     """Unpack everything and lay it out under `work`."""
-    files = fetched.files
     root, support = work / "rootfs", work / "support"
     for top in (root, support):
         (top / "usr").mkdir(parents=True)
         for name in MERGED:
             (top / "usr" / name).mkdir()
             (top / name).symlink_to(f"usr/{name}")
-    for name in fetched.names:
-        packages.unpack(runner, files[name], root)
-    for name in _SUPPORT:
-        packages.unpack(runner, files[name], support)
-    version = _install_kernel(root, support, profile)
+    without = ("./lib/modules/*/kernel",) if profile.modules == () else ()
+    for path in fetched.tree.values():
+        packages.unpack(runner, path, root, without)
+    for path in fetched.support.values():
+        packages.unpack(runner, path, support)
+    zipl_root = work / "zipl" if fetched.zipl else None
+    if zipl_root:
+        zipl.unpack(runner, fetched.zipl, zipl_root)
+    version = _install_kernel(root, support if zipl_root is None else zipl_root, profile, architecture.stand_in)
     _install_initramfs(runner, root, support, profile, version, work)
-    _write_configuration(root, build_id)
+    _write_configuration(root, architecture, build_id)
     _shape_for_ostree(root)
     label_tree(root)
     return Content(
         root=root,
-        esp=_make_esp(support, work / "esp", profile),
-        boot_config=_make_boot_config(work / "bootconfig"),
+        esp=bootloaders.make_esp(runner, architecture, support, work / "esp", signed=profile.boots),
+        boot_config=bootloaders.make_boot_config(architecture, work / "bootconfig"),
         support=support,
         kernel_version=version,
+        zipl=zipl_root,
     )
 
 
-def _install_kernel(root: Path, support: Path, profile: Profile) -> str:
-    if profile.real_kernel:
-        kernel = next((root / "boot").glob("vmlinuz-*"))
-        version = kernel.name.removeprefix("vmlinuz-")
+def _install_kernel(root: Path, support: Path, profile: Profile, stand_in: StandIn) -> str:
+    if profile.boots:
+        kernel = next((root / "boot").glob("vmlinu[xz]-*"))
+        version = kernel.name.partition("-")[2]
     else:
-        kernel = support / "boot/memtest86+x64.bin"
-        version = "6.10.0-memtest86plus"
+        kernel = support / stand_in.path
+        version = stand_in.version
     modules = root / "usr/lib/modules" / version
     modules.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(kernel, modules / "vmlinuz")
+    installed = modules / "vmlinuz"
+    shutil.copy2(kernel, installed)
+    if not profile.boots and installed.stat().st_size < stand_in.size:
+        installed.write_bytes(installed.read_bytes().ljust(stand_in.size, b"\0"))
     config = root / f"boot/config-{version}"
     if config.exists():
         shutil.copy2(config, modules / "config")
-    digest = hmac.new(HMAC_KEY, kernel.read_bytes(), hashlib.sha512).hexdigest()
+    digest = hmac.new(HMAC_KEY, installed.read_bytes(), hashlib.sha512).hexdigest()
     (modules / ".vmlinuz.hmac").write_text(f"{digest}  vmlinuz-{version}\n", encoding="utf-8")
     if profile.modules:
         for module in (modules / "kernel").rglob("*.ko"):
@@ -148,24 +192,28 @@ def _install_kernel(root: Path, support: Path, profile: Profile) -> str:
 
 _INIT = """#!/bin/sh
 mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-echo "This initramfs only proves that it was unpacked."
-exec sh
+mount -t devtmpfs dev /dev
+read -r line </proc/cmdline
+for console in console ttyS0 ttyAMA0 hvc0 ttysclp0; do
+    [ -c /dev/$console ] && echo "CMDLINE: $line" >/dev/$console
+done 2>/dev/null
+poweroff -f
 """
 
 
-def _install_initramfs(
-    runner: Runner, root: Path, support: Path, profile: Profile, version: str, work: Path
-) -> None:
-    """Make a small initramfs in the shape of dracut's: a newc archive, compressed."""
+def _install_initramfs(runner: Runner, root: Path, support: Path, profile: Profile, version: str, work: Path) -> None:
+    """Make a small initramfs in the shape of dracut's: a newc archive, compressed.
+
+    It tells the kernel's command line on every console, and powers the machine off.
+    """
     top = work / "initramfs"
     for name in ("bin", "dev", "etc", "proc", "sys", "sysroot"):
         (top / name).mkdir(parents=True)
     (top / "init").write_text(_INIT, encoding="utf-8")
     (top / "init").chmod(0o755)
-    if profile.real_kernel:
+    if profile.boots:
         shutil.copy2(support / "usr/bin/busybox", top / "bin/busybox")
-        for applet in ("sh", "mount", "umount", "switch_root", "insmod"):
+        for applet in ("sh", "mount", "umount", "switch_root", "insmod", "poweroff"):
             (top / "bin" / applet).symlink_to("busybox")
     else:
         (top / "lib").mkdir()
@@ -173,6 +221,8 @@ def _install_initramfs(
         shutil.copy2(next((root / "usr/lib").glob("klibc-*.so")), top / "lib")
     kernel_modules = root / "usr/lib/modules" / version / "kernel"
     for directory in profile.initramfs_modules:
+        if not (kernel_modules / directory).exists():
+            continue  # not every architecture has all of them
         target = top / kernel_modules.relative_to(root) / directory
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(kernel_modules / directory, target, symlinks=True, dirs_exist_ok=True)
@@ -185,7 +235,7 @@ def _install_initramfs(
     image.chmod(0o600)
 
 
-def _write_configuration(root: Path, build_id: str) -> None:
+def _write_configuration(root: Path, architecture: Architecture, build_id: str) -> None:
     version_id = build_id.split(".", 1)[0]
     lines = {
         "NAME": "CoreOS-like test release",
@@ -200,7 +250,8 @@ def _write_configuration(root: Path, build_id: str) -> None:
     (root / "usr/lib/os-release").write_text(text, encoding="utf-8")
     assembler = root / "usr/share/coreos-assembler"
     assembler.mkdir(parents=True)
-    (assembler / "platforms.json").write_text(platforms_json(X86_64_CONSOLES), encoding="utf-8")
+    if architecture.consoles is not None:
+        (assembler / "platforms.json").write_text(platforms_json(architecture.consoles), encoding="utf-8")
     image = {"bootfs": "ext4", "rootfs": "xfs", "size": 10, "extra-kargs": ["mitigations=auto,nosmt"]}
     (assembler / "image.json").write_text(json.dumps(image, indent=2) + "\n", encoding="utf-8")
     write_live_config(assembler / "live")
@@ -224,55 +275,3 @@ def _shape_for_ostree(root: Path) -> None:
     if (root / "usr/local").exists():
         shutil.rmtree(root / "usr/local")
     (root / "usr/local").symlink_to("../var/usrlocal")
-
-
-def _make_esp(support: Path, target: Path, profile: Profile) -> Path:
-    """Lay out the EFI system partition: shim and GRUB, or for the tiny content one small EFI program."""
-    boot, vendor = target / "EFI/BOOT", target / "EFI/fedora"
-    for directory in (boot, vendor):
-        directory.mkdir(parents=True)
-    if profile.real_kernel:
-        shim = support / "usr/lib/shim/shimx64.efi.signed"
-        shutil.copy2(shim, boot / "BOOTX64.EFI")
-        shutil.copy2(shim, vendor / "shimx64.efi")
-        shutil.copy2(support / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", vendor / "grubx64.efi")
-    else:
-        shutil.copy2(support / "boot/memtest86+x64.efi", boot / "BOOTX64.EFI")
-    (vendor / "grub.cfg").write_text(
-        "if [ -e (md/md-boot) ]; then\n  set prefix=md/md-boot\nelse\n"
-        "  if [ -f ${config_directory}/bootuuid.cfg ]; then\n    source ${config_directory}/bootuuid.cfg\n  fi\n"
-        '  search --label boot --set prefix --no-floppy\nfi\nset prefix=($prefix)/grub2\nconfigfile $prefix/grub.cfg\n',
-        encoding="utf-8",
-    )
-    return target
-
-
-_GRUB_CFG = """# A static configuration, the same on all platforms.
-set timeout=1
-if [ -f $prefix/bootuuid.cfg ]; then
-  source $prefix/bootuuid.cfg
-fi
-if [ -f $prefix/console.cfg ]; then
-  source $prefix/console.cfg
-fi
-# CONSOLE-SETTINGS-START
-
-# CONSOLE-SETTINGS-END
-if [ -f /ignition.firstboot ]; then
-  set ignition_firstboot="ignition.firstboot"
-fi
-blscfg
-"""
-
-
-def _make_boot_config(target: Path) -> Path:
-    """Write what the boot loader's installer puts on the boot partition."""
-    grub = target / "grub2"
-    grub.mkdir(parents=True)
-    (grub / "grub.cfg").write_text(_GRUB_CFG, encoding="utf-8")
-    (grub / "grubenv").write_bytes(b"# GRUB Environment Block\n".ljust(1024, b"#"))
-    state = {"installed": {"BIOS": {"meta": {"version": "grub2"}}, "EFI": {"meta": {"version": "grub2,shim"}}}}
-    (target / "bootupd-state.json").write_text(json.dumps(state), encoding="utf-8")
-    label_tree(target, lambda _path: "boot_t")
-    return target
-

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .architectures import BOOT, ESP, ROOT, Architecture, PartitionSpec
 from .tools import BuildError, Runner
 
 MIB = 1024 * 1024
@@ -15,24 +16,9 @@ BOOT_UUID = "96d15588-3596-4b3c-adca-a2ff7279ea63"
 ROOT_UUID = "910678ff-f77e-4a7d-8d53-86f2ac47a823"
 ESP_VOLUME_ID = "7B7795E7"
 
-BIOS_BOOT = "BIOS-BOOT"
-ESP = "EFI-SYSTEM"
-BOOT = "boot"
-ROOT = "root"
-
 _GPT_HEADER_TABLE = struct.Struct("<QII")  # partition_entry_lba, num_partition_entries, sizeof_partition_entry
 _GPT_HEADER_TABLE_AT = 72
 _GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
-
-
-@dataclass(frozen=True)
-class PartitionSpec:
-    """One line of the partition table; without a size it takes the rest of the disk."""
-
-    name: str
-    type_guid: str
-    size_mib: int | None = None
-    bootable: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,22 +29,14 @@ class Extent:
     size: int
 
 
-X86_64_PARTITIONS = (
-    PartitionSpec(BIOS_BOOT, "21686148-6449-6E6F-744E-656564454649", 1, bootable=True),
-    PartitionSpec(ESP, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", 127),
-    PartitionSpec(BOOT, "BC13C2FF-59E6-4262-A352-B275FD6F7172", 384),
-    PartitionSpec(ROOT, "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"),
-)
-# 1 MiB before the first partition and 512 MiB of partitions before root.
-FIXED_MIB = 1 + sum(spec.size_mib or 0 for spec in X86_64_PARTITIONS)
 # mkfs.xfs refuses less than 300 MB; some room for its log.
 MIN_ROOT_MIB = 320
 
 
-def metal_size(content_bytes: int) -> int:
+def metal_size(architecture: Architecture, content_bytes: int) -> int:
     """Return the size of the metal disk: the content and 35 % more, after the fixed partitions."""
     root_mib = max(MIN_ROOT_MIB, -(-content_bytes * 135 // (100 * MIB)) + 64)
-    return (FIXED_MIB + root_mib + 1) * MIB
+    return (architecture.fixed_mib + root_mib + 1) * MIB
 
 
 def sfdisk_script(partitions: tuple[PartitionSpec, ...], sector_size: int) -> str:
@@ -69,7 +47,8 @@ def sfdisk_script(partitions: tuple[PartitionSpec, ...], sector_size: int) -> st
         fields += [f"type={spec.type_guid}", f'name="{spec.name}"']
         if spec.bootable:
             fields.append("bootable")
-        lines.append(", ".join(fields))
+        number = "" if spec.number is None else f"{spec.number}: "
+        lines.append(number + ", ".join(fields))
     return "\n".join(lines) + "\n"
 
 
@@ -88,6 +67,14 @@ def read_partitions(image: Path, sector_size: int) -> dict[str, Extent]:
             label = name.decode("utf-16-le").rstrip("\0")
             found[label] = Extent(first * sector_size, (last - first + 1) * sector_size)
     return found
+
+
+@dataclass(frozen=True)
+class Image:
+    """A disk image with its sector size."""
+
+    path: Path
+    sector_size: int = 512
 
 
 class Loops:
@@ -123,25 +110,29 @@ def flush(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def partition_disk(runner: Runner, loops: Loops, image: Path, size: int, sector_size: int) -> dict[str, Extent]:
-    """Create an empty disk image with the x86_64 partition table."""
-    with image.open("wb") as disk:
+def partition_disk(
+    runner: Runner, loops: Loops, image: Image, size: int, partitions: tuple[PartitionSpec, ...]
+) -> dict[str, Extent]:
+    """Create an empty disk image with this partition table."""
+    with image.path.open("wb") as disk:
         disk.truncate(size)
-    with loops.attach(image, sector_size) as device:
-        script = sfdisk_script(X86_64_PARTITIONS, sector_size)
+    with loops.attach(image.path, image.sector_size) as device:
+        script = sfdisk_script(partitions, image.sector_size)
         runner.run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", device, stdin=script.encode())
-    return read_partitions(image, sector_size)
+    return read_partitions(image.path, image.sector_size)
 
 
-def make_filesystems(runner: Runner, loops: Loops, image: Path, sector_size: int, parts: dict[str, Extent]) -> None:
-    """Make the three filesystems, each on a loop device of its own."""
+def make_filesystems(runner: Runner, loops: Loops, image: Image, parts: dict[str, Extent]) -> None:
+    """Make the filesystems of the partitions that have one, each on a loop device of its own."""
     commands: dict[str, tuple[str, ...]] = {
         ESP: ("mkfs.fat", "-I", "-i", ESP_VOLUME_ID, "-n", "EFI-SYSTEM"),
         BOOT: ("mkfs.ext4", "-q", "-U", BOOT_UUID, "-L", "boot", "-O", "metadata_csum_seed"),
         ROOT: ("mkfs.xfs", "-q", "-m", f"uuid={ROOT_UUID}", "-L", "root", "-d", "agcount=2"),
     }
     for name, argv in commands.items():
-        with loops.attach(image, sector_size, parts[name]) as device:
+        if name not in parts:
+            continue
+        with loops.attach(image.path, image.sector_size, parts[name]) as device:
             runner.run(*argv, device)
 
 

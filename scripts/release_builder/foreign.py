@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from . import packages
 from .tools import BuildError, CancelledBuildError, Runner
 
+T = TypeVar("T")
 _CONFIG = """APT::Architectures {{"{architecture}";}};
 APT::Architecture "{architecture}";
 Dir::State "{top}";
@@ -41,27 +43,35 @@ def host_collection(runner: Runner) -> tuple[str, str]:
 
 def fetch(runner: Runner, collection: Collection, names: Sequence[str], cache: Path) -> dict[str, Path]:
     """Return the package files of `names`, downloading those that the cache lacks."""
+    return ask(runner, collection, cache, lambda apt, held: packages.fetch(apt, list(names), held))
+
+
+def ask(runner: Runner, collection: Collection, cache: Path, question: Callable[[Runner, Path], T]) -> T:
+    """Return what `question` finds out with apt; it gets a runner, and the directory for package files.
+
+    A question that fails is asked again with a new index, since the old one may name packages that are gone.
+    """
     site, suite = host_collection(runner)
     suite = collection.suite or suite
     top = cache / f"apt-{collection.architecture}-{suite}"
     fresh = not (top / "ready").exists()
     if fresh:
         _prepare(top, collection.architecture, site, suite)
-    environment = {"APT_CONFIG": str(top / "apt.conf")}
-    foreign = Runner(environment)
+    apt = runner.with_env({"APT_CONFIG": str(top / "apt.conf")})
     held = cache / collection.architecture
+    held.mkdir(parents=True, exist_ok=True)
     try:
         if fresh:
-            foreign.run("apt-get", "-q", "update")
+            apt.run("apt-get", "-q", "update")
             (top / "ready").touch()
-        return packages.fetch(foreign, list(names), held)
+        return question(apt, held)
     except CancelledBuildError:
         raise
     except BuildError:
         if fresh:
             raise
-        shutil.rmtree(top)  # the index may be older than what the site has
-        return fetch(runner, collection, names, cache)
+        shutil.rmtree(top)
+        return ask(runner, collection, cache, question)
 
 
 def _prepare(top: Path, architecture: str, site: str, suite: str) -> None:

@@ -16,7 +16,6 @@ from .tools import BuildError, CancelledBuildError, Runner, Tool
 PROGRAM = "guestfish"
 TOOLS = (Tool(PROGRAM, "libguestfs-tools", "guestfs-tools"), Tool("depmod", "kmod", "kmod"))
 KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
-KERNEL_PATTERN = r"linux-image-6\.[-.\w]+"
 
 _BACKEND_SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
 _KERNEL = "SUPERMIN_KERNEL"
@@ -40,7 +39,7 @@ def machine_environment(runner: Runner, work: Path) -> dict[str, str]:
 
 def _packaged_kernel(runner: Runner, target: Path) -> dict[str, str]:
     try:
-        name = packages.resolve_metapackage(runner, KERNEL_METAPACKAGE, KERNEL_PATTERN)
+        name = packages.resolve_kernel(runner, KERNEL_METAPACKAGE)
     except CancelledBuildError:
         raise
     except BuildError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .appliance import BUILD, LIVE, RESULT, as_json
+from .architectures import by_names
 from .content import Packages
 from .disk import Loops
 from .platforms import select
@@ -55,21 +56,26 @@ def copy_to_device(image: Path, target: Path) -> None:
         os.fsync(sink.fileno())
 
 
+def _packages(request: dict[str, Any], top: Path) -> Packages:
+    tree, support = ({name: top / file for name, file in request[key].items()} for key in ("tree", "support"))
+    return Packages(tree, support, tuple(top / file for file in request["zipl"]))
+
+
 def _make(request: dict[str, Any]) -> dict[str, object]:
     top = Path(BUILD)
     work, directory = top / "work", top / LIVE
     work.mkdir()
     directory.mkdir()
     os.environ["TMPDIR"] = str(work)
+    (selection,) = select(request["platforms"], by_names(request["arch"]))
     options = Options(
-        out=top, arch=request["arch"], content=request["content"], build_id=request["build_id"],
+        out=top, content=request["content"], build_id=request["build_id"],
         cloud_size=request["cloud_size"], ibmcloud_size=request["ibmcloud_size"],
-        selection=select(request["platforms"]), base_url="", xz_level=0, keep_work=False, sign=False,
+        selection=selection, base_url="", xz_level=0, keep_work=False, sign=False,
     )  # fmt: skip
     runner = Runner({"HOME": "/root", "PATH": "/usr/sbin:/usr/bin"})
     kit = Kit(runner, Loops(runner), Steps(), work)
-    files = {name: top / "packages" / file for name, file in request["files"].items()}
-    workshop = HostWorkshop(options, kit, Packages(tuple(request["names"]), files))
+    workshop = HostWorkshop(options, kit, _packages(request["packages"], top / "packages"))
     commit = workshop.prepare()
     sizes = {}
     drives = {name: device(index + 1) for index, name in enumerate(request["disks"])}
@@ -79,7 +85,7 @@ def _make(request: dict[str, Any]) -> dict[str, object]:
         sizes[platform.name] = image.path.stat().st_size
         if not workshop.shared(platform):
             image.path.unlink()
-    target = Target(directory, options.build_id, options.arch)
+    target = Target(directory, options.build_id, options.architecture)
     live = workshop.live(target) if options.selection.live else []
     return {"commit": commit, "sizes": sizes, "live": [as_json(item) for item in live]}
 

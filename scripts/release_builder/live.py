@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from . import miniso, stage
+from .architectures import BOOT, ROOT
 from .content import Content
-from .disk import BOOT, MIB, ROOT, copy_sparse, read_partitions
+from .disk import MIB, Image, copy_sparse, read_partitions
 from .live_config import EMBED_AREA_END, KARGS_MARK
 from .metadata import Artifact, digest_file
 from .ostree import Deployment
 from .platforms import NAME, artifact_name
-from .rawimage import Kit, RawImage, run_on_disk
+from .rawimage import Kit, run_on_disk
 from .tools import BuildError
 from .wrap import Target
 
@@ -38,8 +39,8 @@ class LiveInput:
 
     content: Content
     deployment: Deployment
-    metal: RawImage
-    metal4k: RawImage
+    metal: Image
+    metal4k: Image
 
 
 def build_live(kit: Kit, target: Target, source: LiveInput) -> list[Artifact]:
@@ -107,7 +108,7 @@ def _build_rootfs(kit: Kit, target: Target, source: LiveInput, top: Path, output
     shutil.rmtree(top)
 
 
-def _osmet(kit: Kit, target: Target, image: RawImage, directory: Path) -> None:
+def _osmet(kit: Kit, target: Target, image: Image, directory: Path) -> None:
     name = artifact_name(target.build_id, image.path.stem, target.arch, "raw.osmet")
     with kit.steps.step(f"live: osmet of {image.path.stem}"):
         parts = read_partitions(image.path, image.sector_size)
@@ -124,7 +125,7 @@ def _osmet(kit: Kit, target: Target, image: RawImage, directory: Path) -> None:
 
 def _squashfs(kit: Kit, source: LiveInput, output: Path) -> None:
     with kit.steps.step("live: mksquashfs"):
-        image = RawImage(kit.work / "live-metal.raw")
+        image = Image(kit.work / "live-metal.raw")
         copy_sparse(kit.runner, source.metal.path, image.path)
         run_on_disk(kit, image, "squashfs", source=str(source.content.esp), output=str(output))
         image.path.unlink()

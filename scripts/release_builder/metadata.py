@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .ostree import REF
+from .ostree import ref_of
 from .platforms import NAME
 
 _CHUNK = 1 << 20
@@ -81,7 +81,7 @@ def meta(build: Build) -> Json:
             entry["skip-compression"] = True
         images[artifact.key] = entry
     return {
-        "ref": REF,
+        "ref": ref_of(build.arch),
         "ostree-commit": build.commit,
         "ostree-version": build.build_id,
         "ostree-timestamp": build.timestamp,
@@ -96,17 +96,19 @@ def meta(build: Build) -> Json:
 
 
 def builds(existing: Json | None, build: Build) -> Json:
-    """Return builds.json with this build in front."""
-    older = [entry for entry in (existing or {}).get("builds", []) if entry["id"] != build.build_id]
+    """Return builds.json with this build in front; other architectures of the same build stay."""
+    entries = (existing or {}).get("builds", [])
+    older = [entry for entry in entries if entry["id"] != build.build_id]
+    arches = {arch for entry in entries if entry["id"] == build.build_id for arch in entry["arches"]}
     return {
         "schema-version": "1.0.0",
-        "builds": [{"id": build.build_id, "arches": [build.arch]}, *older],
+        "builds": [{"id": build.build_id, "arches": sorted({*arches, build.arch})}, *older],
         "timestamp": build.timestamp,
     }
 
 
-def stream(build: Build, base_url: str) -> Json:
-    """Return stream metadata for the build."""
+def stream(existing: Json | None, build: Build, base_url: str) -> Json:
+    """Return stream metadata for the build; other architectures of the same build in `existing` stay."""
     platforms: Json = {}
     for artifact in sorted(build.artifacts, key=lambda item: (item.platform, item.format)):
         location = f"{base_url}/{build.build_id}/{build.arch}/{artifact.filename}"
@@ -121,7 +123,19 @@ def stream(build: Build, base_url: str) -> Json:
     return {
         "stream": "testing",
         "metadata": {"last-modified": build.timestamp, "generator": "rehydrator build-release"},
-        "architectures": {build.arch: {"artifacts": platforms, "images": {}}},
+        "architectures": {
+            **_same_build(existing, build),
+            build.arch: {"artifacts": platforms, "images": {}},
+        },
+    }
+
+
+def _same_build(existing: Json | None, build: Build) -> Json:
+    architectures: Json = (existing or {}).get("architectures", {})
+    return {
+        arch: content
+        for arch, content in architectures.items()
+        if any(platform["release"] == build.build_id for platform in content["artifacts"].values())
     }
 
 
@@ -135,7 +149,10 @@ def write_json(path: Path, document: Json) -> None:
 def write_build(out: Path, build: Build, base_url: str) -> None:
     """Write the three metadata files of a cosa build directory."""
     write_json(out / "builds" / build.build_id / build.arch / "meta.json", meta(build))
-    index = out / "builds/builds.json"
-    existing = json.loads(index.read_text(encoding="utf-8")) if index.exists() else None
-    write_json(index, builds(existing, build))
-    write_json(out / "stream.json", stream(build, base_url))
+    index, stream_path = out / "builds/builds.json", out / "stream.json"
+    write_json(index, builds(_read_json(index), build))
+    write_json(stream_path, stream(_read_json(stream_path), build, base_url))
+
+
+def _read_json(path: Path) -> Json | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

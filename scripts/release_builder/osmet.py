@@ -152,4 +152,3 @@ def pack(disk: Disk, description: str, architecture: str, output: Path) -> None:
             Extent(extent.offset + item.physical, item.length) for extent, mappings in partitions for item in mappings
         ]
         _compress_rest(source, checksum.size, skipped, target)
-

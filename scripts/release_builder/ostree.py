@@ -11,9 +11,13 @@ from .selinux import label_tree
 from .tools import BuildError, Runner
 
 OSNAME = "fedora-coreos"
-REF = "fedora/x86_64/coreos/testing"
 # The image builder lowers newer modification times in the tree to this.
 SOURCE_EPOCH = 1659397331
+
+
+def ref_of(arch: str) -> str:
+    """Return the branch of an architecture."""
+    return f"fedora/{arch}/coreos/testing"
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,13 @@ class Deployment:
     content_bytes: int
 
 
-def deploy(runner: Runner, root: Path, build_id: str, work: Path) -> Deployment:
-    """Commit `root` and deploy it into a new sysroot under `work`."""
+def deploy(runner: Runner, root: Path, arch: str, build_id: str, work: Path) -> Deployment:
+    """Commit `root` and deploy it into a new sysroot under `work`; nothing of it is executed."""
+    ref = ref_of(arch)
     build_repo, tree = work / "build-repo", work / "tree"
     runner.run("ostree", "init", f"--repo={build_repo}", "--mode=bare")
     commit = runner.run(
-        "ostree", "commit", f"--repo={build_repo}", f"--branch={REF}", f"--tree=dir={root}", "--bootable",
+        "ostree", "commit", f"--repo={build_repo}", f"--branch={ref}", f"--tree=dir={root}", "--bootable",
         f"--add-metadata-string=version={build_id}", f"--subject=CoreOS-like test release {build_id}",
         "--owner-uid=0", "--owner-gid=0", "--link-checkout-speedup",
     ).decode().strip()  # fmt: skip
@@ -44,15 +49,15 @@ def deploy(runner: Runner, root: Path, build_id: str, work: Path) -> Deployment:
         runner.run("ostree", "config", f"--repo={repo}", "set", f"sysroot.{key}", value)
     (tree / "boot/efi").mkdir(parents=True, mode=0o755)
     (tree / "boot/ignition.firstboot").touch()
-    runner.run("ostree", "pull-local", f"--repo={repo}", "--remote=fedora", build_repo, REF)
+    runner.run("ostree", "pull-local", f"--repo={repo}", "--remote=fedora", build_repo, ref)
     runner.run(
         "ostree", "admin", "deploy", f"--sysroot={tree}", f"--os={OSNAME}", "--karg=rw", "--karg=$ignition_firstboot",
-        "--karg=mitigations=auto,nosmt", f"fedora:{REF}",
+        "--karg=mitigations=auto,nosmt", f"fedora:{ref}",
     )  # fmt: skip
     # The immutable bit on the deployment is set again on the disk; here it only hinders the clean-up.
     for path in (tree / "ostree/deploy" / OSNAME / "deploy").glob("*.0"):
         runner.run("chattr", "-i", path)
-    _write_aleph(tree, build_id, commit)
+    _write_aleph(tree, build_id, ref, commit)
     if not (tree / "boot/boot").is_symlink():
         (tree / "boot/boot").symlink_to(".")
     _prefix_boot_paths(tree)
@@ -62,8 +67,8 @@ def deploy(runner: Runner, root: Path, build_id: str, work: Path) -> Deployment:
     return Deployment(tree, commit, disk_usage(tree))
 
 
-def _write_aleph(tree: Path, build_id: str, commit: str) -> None:
-    aleph = {"version": build_id, "ref": f"fedora:{REF}", "ostree-commit": commit}
+def _write_aleph(tree: Path, build_id: str, ref: str, commit: str) -> None:
+    aleph = {"version": build_id, "ref": f"fedora:{ref}", "ostree-commit": commit}
     (tree / ".aleph-version.json").write_text(json.dumps(aleph, indent=2) + "\n", encoding="utf-8")
     (tree / ".coreos-aleph-version.json").symlink_to(".aleph-version.json")
 

@@ -1,4 +1,4 @@
-"""OVA: a ustar archive of an OVF description and a stream-optimized VMDK."""
+"""OVA: a tar archive of an OVF description and a disk."""
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -9,8 +9,11 @@ from .tools import Runner
 _OVF = "http://schemas.dmtf.org/ovf/envelope/1"
 _RASD = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
 _VSSD = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
-_DISK_FORMAT = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
-_SYSTEM_TYPES = {"vmware": "vmx-17", "virtualbox": "virtualbox-2.2"}
+_DISK_FORMATS = {
+    ".vmdk": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
+    ".raw": "http://www.gnome.org/",
+}
+_SYSTEM_TYPES = {"vmware": "vmx-17", "virtualbox": "virtualbox-2.2", "powervs": "IBM:POWER:AIXLINUX"}
 _RESOURCE_CPU, _RESOURCE_MEMORY, _RESOURCE_DISK = "3", "4", "17"
 
 
@@ -35,17 +38,17 @@ def _item(hardware: ET.Element, fields: dict[str, str]) -> None:
         ET.SubElement(item, f"{{{_RASD}}}{tag}").text = text
 
 
-def ovf_text(machine: Machine, vmdk_size: int, capacity: int) -> str:
-    """Return the OVF envelope."""
+def ovf_text(machine: Machine, disk: str, size: int, capacity: int) -> str:
+    """Return the OVF envelope for a disk file of this name and size."""
     for prefix, uri in (("ovf", _OVF), ("rasd", _RASD), ("vssd", _VSSD)):
         ET.register_namespace(prefix, uri)
     envelope = ET.Element(f"{{{_OVF}}}Envelope")
     references = _child(envelope, "References")
-    _child(references, "File", href="disk.vmdk", id="file1", size=str(vmdk_size))
+    _child(references, "File", href=disk, id="file1", size=str(size))
     disks = _child(envelope, "DiskSection")
     _child(disks, "Info", "Virtual disk information")
     _child(disks, "Disk", capacity=str(capacity), capacityAllocationUnits="byte", diskId="vmdisk1", fileRef="file1",
-           format=_DISK_FORMAT, populatedSize=str(vmdk_size))  # fmt: skip
+           format=_DISK_FORMATS[Path(disk).suffix], populatedSize=str(size))  # fmt: skip
     networks = _child(envelope, "NetworkSection")
     _child(networks, "Info", "The list of logical networks")
     _child(networks, "Network", name="VM Network")
@@ -68,10 +71,25 @@ def ovf_text(machine: Machine, vmdk_size: int, capacity: int) -> str:
 
 
 def make_ova(runner: Runner, machine: Machine, vmdk: Path, capacity: int, target: Path) -> None:
-    """Pack the description and the disk, which is consumed."""
-    directory = vmdk.parent / "ova"
-    directory.mkdir()
-    disk = vmdk.rename(directory / "disk.vmdk")
-    (directory / "coreos.ovf").write_text(ovf_text(machine, disk.stat().st_size, capacity), encoding="utf-8")
+    """Pack the description and the stream-optimized VMDK, which is consumed."""
+    directory = _lay_out(machine, vmdk, capacity)
     runner.run("tar", "--owner=0", "--group=0", "-C", directory, "-ch", "--format=ustar", "-f", target, "coreos.ovf",
                "disk.vmdk")  # fmt: skip
+
+
+def make_powervs(runner: Runner, machine: Machine, disk: Path, target: Path) -> None:
+    """Pack the description and the raw disk, which is consumed, with its holes; gzip keeps the archive's name."""
+    directory = _lay_out(machine, disk, disk.stat().st_size)
+    archive = target.with_suffix("")
+    runner.run("tar", "-Sch", "--owner=0", "--group=0", "-C", directory, "-f", archive, "coreos.ovf", "disk.raw")
+    runner.run("gzip", "-6c", archive, stdout=target)
+    archive.unlink()
+
+
+def _lay_out(machine: Machine, disk: Path, capacity: int) -> Path:
+    directory = disk.parent / "ova"
+    directory.mkdir()
+    member = disk.rename(directory / f"disk{disk.suffix}")
+    text = ovf_text(machine, member.name, member.stat().st_size, capacity)
+    (directory / "coreos.ovf").write_text(text, encoding="utf-8")
+    return directory

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ EXCLUDED = (
     "./usr/lib/*/gconv",
     "./lib/*/gconv",
 )
+_KERNEL = r"linux-image-6\.[-.\w]+"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ def cache_directory() -> Path:
     return Path(override) if override else Path.home() / ".cache" / "rehydrator-build"
 
 
+def host_architecture(runner: Runner) -> str:
+    """Return Debian's name of this machine's architecture."""
+    return runner.run("dpkg", "--print-architecture").decode().strip()
+
+
 def parse_print_uris(text: str) -> list[Download]:
     """Parse `apt-get download --print-uris`: 'URI' FILE SIZE HASH on each line."""
     found = []
@@ -52,13 +59,13 @@ def parse_print_uris(text: str) -> list[Download]:
     return found
 
 
-def resolve_metapackage(runner: Runner, name: str, pattern: str) -> str:
-    """Return the dependency of `name` that matches: the kernel package behind linux-image-cloud-amd64."""
+def resolve_kernel(runner: Runner, name: str) -> str:
+    """Return the kernel package behind a metapackage such as linux-image-cloud-amd64."""
     text = runner.run("apt-cache", "depends", "--important", name).decode()
     for word in text.split():
-        if re.fullmatch(pattern, word):
+        if re.fullmatch(_KERNEL, word):
             return word
-    raise BuildError(f"apt knows no package {pattern} behind {name}; run apt-get update on a Debian system")
+    raise BuildError(f"apt knows no kernel package behind {name}; run apt-get update on a Debian system")
 
 
 def fetch(runner: Runner, names: list[str], cache: Path) -> dict[str, Path]:
@@ -83,9 +90,9 @@ def fetch(runner: Runner, names: list[str], cache: Path) -> dict[str, Path]:
     return {item.package: cache / item.filename for item in wanted}
 
 
-def unpack(runner: Runner, package: Path, target: Path) -> None:
+def unpack(runner: Runner, package: Path, target: Path, without: Sequence[str] = ()) -> None:
     """Unpack one package over `target`, keeping its symbolic links such as /lib to /usr/lib."""
-    excludes = [f"--exclude={pattern}" for pattern in EXCLUDED]
+    excludes = [f"--exclude={pattern}" for pattern in (*EXCLUDED, *without)]
     archive = target.with_name(f"{target.name}.tar")
     runner.run("dpkg-deb", "--fsys-tarfile", package, stdout=archive)
     runner.run("tar", "-x", "-p", "--keep-directory-symlink", "--wildcards", *excludes, "-f", archive, "-C", target)

@@ -1,9 +1,16 @@
 """The platforms of a release: from which disk, how large, in which container, compressed how, under which name."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from .tools import BASE_TOOLS, GRUB_TOOLS, LIVE_TOOLS, SIGN_TOOLS, ZIP_TOOLS, BuildError, Tool
+from .tools import BASE_TOOLS, LIVE_TOOLS, SIGN_TOOLS, ZIP_TOOLS, BuildError, Tool
+
+if TYPE_CHECKING:
+    from .architectures import Architecture
 
 NAME = "fedora-coreos"
 
@@ -32,6 +39,7 @@ class Container(Enum):
     TAR_GZ = "tar.gz"
     OCI = "ociarchive"
     OVA = "ova"
+    POWERVS = "ova.gz"
 
 
 class Compression(Enum):
@@ -96,7 +104,7 @@ def _ova(name: str, options: str) -> Platform:
 
 
 # metal, metal4k and qemu first: other artifacts wait for them.
-X86_64 = (
+_ALL = (
     Platform("metal", "raw", Container.RAW, size=Size.METAL),
     Platform(
         "metal4k", "raw", Container.RAW, parent=Parent.RAW_4K, size=Size.METAL, sector_size=4096,
@@ -121,6 +129,7 @@ X86_64 = (
     Platform("nutanix", "qcow2", Container.QEMU_IMG, Compression.NONE, ("-O", "qcow2", "-c", "-o", "compat=1.1")),
     _qcow2("openstack"),
     _qcow2("oraclecloud"),
+    Platform("powervs", "ova.gz", Container.POWERVS, Compression.NONE, parent=Parent.QEMU),
     _qcow2("proxmoxve"),
     _ova("virtualbox", "subformat=streamOptimized"),
     _ova("vmware", "adapter_type=lsilogic,subformat=streamOptimized,compat6"),
@@ -130,17 +139,24 @@ X86_64 = (
 LIVE = "live"
 
 
+def of_names(names: str) -> tuple[Platform, ...]:
+    """Return the platforms of these names, which have spaces between them, in the order of the table above."""
+    wanted = set(names.split())
+    return tuple(platform for platform in _ALL if platform.name in wanted)
+
+
 @dataclass(frozen=True)
 class Selection:
-    """The artifacts to build; `needed` also has the platforms that others are made from."""
+    """The artifacts to build for an architecture; `needed` also has the platforms that others are made from."""
 
+    architecture: Architecture
     platforms: tuple[Platform, ...]
     needed: tuple[Platform, ...]
     live: bool
 
     def tools(self, *, sign: bool) -> list[Tool]:
         """Return the host programs for this selection."""
-        tools = [*BASE_TOOLS, *GRUB_TOOLS]
+        tools = [*BASE_TOOLS, *self.architecture.tools]
         if self.live:
             tools += LIVE_TOOLS
         if any(platform.compression is Compression.ZIP for platform in self.platforms):
@@ -150,22 +166,36 @@ class Selection:
         return tools
 
 
-def select(text: str) -> Selection:
-    """Parse --platforms: "all" or names with commas; parents that were not asked for are added as needed."""
-    by_name = {platform.name: platform for platform in X86_64}
-    names = [*by_name, LIVE] if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
-    unknown = sorted(set(names) - {*by_name, LIVE})
+def select(text: str, architectures: Sequence[Architecture]) -> list[Selection]:
+    """Parse --platforms: "all" or names with commas; parents that were not asked for are added as needed.
+
+    Each architecture takes those of the names that it has. Raises BuildError for a name that none of them has.
+    """
+    known = {name: None for architecture in architectures for name in _names(architecture)}
+    names = list(known) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = sorted(set(names) - set(known))
     if unknown or not names:
-        raise BuildError(f"no platform {', '.join(unknown) or 'given'}; there are {', '.join([*by_name, LIVE])}")
-    live = LIVE in names
-    needed = set(names)
+        raise BuildError(f"no platform {', '.join(unknown) or 'given'}; there are {', '.join(known)}")
+    selections = [_selection(architecture, set(names)) for architecture in architectures]
+    return [selection for selection in selections if selection.platforms or selection.live]
+
+
+def _names(architecture: Architecture) -> list[str]:
+    return [platform.name for platform in architecture.platforms] + ([LIVE] if architecture.live else [])
+
+
+def _selection(architecture: Architecture, names: set[str]) -> Selection:
+    live = architecture.live and LIVE in names
+    platforms = tuple(platform for platform in architecture.platforms if platform.name in names)
+    needed = {platform.name for platform in platforms}
     if live:
         needed |= {"metal", "metal4k"}
-    if any(by_name[name].parent is Parent.QEMU for name in names if name != LIVE):
+    if any(platform.parent is Parent.QEMU for platform in platforms):
         needed.add("qemu")
     return Selection(
-        tuple(platform for platform in X86_64 if platform.name in names),
-        tuple(platform for platform in X86_64 if platform.name in needed),
+        architecture,
+        platforms,
+        tuple(platform for platform in architecture.platforms if platform.name in needed),
         live,
     )
 

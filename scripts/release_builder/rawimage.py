@@ -1,31 +1,15 @@
 """raw-image: the unreleased parent of all platforms, and the edit that makes a platform of it."""
 
-import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import disk, stage
+from . import bootloaders, disk, stage
+from .architectures import BOOT, ESP, ROOT, Architecture
 from .content import Content
-from .disk import Loops
+from .disk import Image, Loops
 from .ostree import Deployment
 from .tools import Runner, Steps
-
-# Enough for GRUB to find and read /boot.
-_GRUB_MODULES = ("biosdisk", "part_gpt", "ext2", "normal", "configfile", "search", "search_label", "test", "linux")
-_KERNEL_SECTOR_AT = 0x5C  # in boot.img: LBA of the core image, u64
-_DRIVE_CHECK_AT = 0x66  # in boot.img: a jump that keeps the BIOS's drive number, made a no-op for hard disks
-_BLOCKLIST = struct.Struct("<QHH")  # at the end of the core image's first sector: LBA, sectors, segment
-_BLOCKLIST_SEGMENT = 0x820
-_SECTOR = 512
-
-
-@dataclass(frozen=True)
-class RawImage:
-    """A disk image with its sector size."""
-
-    path: Path
-    sector_size: int = 512
 
 
 @dataclass(frozen=True)
@@ -38,58 +22,62 @@ class Kit:
     work: Path
 
 
-def run_on_disk(
-    kit: Kit, image: RawImage, action: str, *, platform: str = "", source: str = "", output: str = ""
-) -> None:
+def run_on_disk(kit: Kit, image: Image, action: str, *, platform: str = "", source: str = "", output: str = "") -> None:
     """Attach root and boot of a disk image for one mount cycle and run a stage on them."""
     parts = disk.read_partitions(image.path, image.sector_size)
     with ExitStack() as stack:
-        root = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[disk.ROOT]))
-        boot = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[disk.BOOT]))
+        root = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[ROOT]))
+        boot = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[BOOT]))
         stage.run_stage(kit.runner, stage.Request(action, str(root), str(boot), platform, source, output))
     disk.flush(image.path)
 
 
-def build_raw_image(kit: Kit, content: Content, deployment: Deployment, image: RawImage) -> None:
+def build_raw_image(
+    kit: Kit, architecture: Architecture, content: Content, deployment: Deployment, image: Image
+) -> None:
     """Make the partition table and the filesystems and fill them, each step in its own mount cycle."""
-    size = disk.metal_size(deployment.content_bytes)
-    parts = disk.partition_disk(kit.runner, kit.loops, image.path, size, image.sector_size)
-    disk.make_filesystems(kit.runner, kit.loops, image.path, image.sector_size, parts)
+    size = disk.metal_size(architecture, deployment.content_bytes)
+    parts = disk.partition_disk(kit.runner, kit.loops, image, size, architecture.partitions)
+    disk.make_filesystems(kit.runner, kit.loops, image, parts)
     for action in ("mkdir", "selinux-root", "selinux-boot"):
         run_on_disk(kit, image, action)
     run_on_disk(kit, image, "copy", source=str(deployment.tree))
-    with kit.loops.attach(image.path, image.sector_size, parts[disk.ESP]) as device:
-        # mtools instead of a mount: not every kernel has the vfat driver.
-        kit.runner.run("mcopy", "-s", "-m", "-i", device, content.esp / "EFI", "::", env={"MTOOLS_SKIP_CHECK": "1"})
-    run_on_disk(kit, image, "bootloader", source=str(content.boot_config))
-    if image.sector_size == _SECTOR:
-        _install_bios_grub(kit, content.support / "usr/lib/grub/i386-pc", image.path, parts[disk.BIOS_BOOT])
+    if content.esp.exists():
+        with kit.loops.attach(image.path, image.sector_size, parts[ESP]) as device:
+            # mtools instead of a mount: not every kernel has the vfat driver.
+            kit.runner.run("mcopy", "-s", "-m", "-i", device, content.esp / "EFI", "::", env={"MTOOLS_SKIP_CHECK": "1"})
+    if content.boot_config.exists():
+        run_on_disk(kit, image, "bootloader", source=str(content.boot_config))
+    bootloaders.install(kit.runner, image, content.support, kit.work)
     run_on_disk(kit, image, "chattr")
 
 
-def _install_bios_grub(kit: Kit, modules: Path, image: Path, partition: disk.Extent) -> None:
-    """Write GRUB into the boot record and the BIOS boot partition, as grub-install does."""
-    core_path = kit.work / "core.img"
-    kit.runner.run("grub-mkimage", "-O", "i386-pc", "-d", modules, "-o", core_path, "-p", "(,gpt3)/grub2",
-                   *_GRUB_MODULES)  # fmt: skip
-    core = bytearray(core_path.read_bytes())
-    first = partition.offset // _SECTOR
-    sectors = -(-len(core) // _SECTOR) - 1
-    _BLOCKLIST.pack_into(core, _SECTOR - _BLOCKLIST.size, first + 1, sectors, _BLOCKLIST_SEGMENT)
-    boot = bytearray((modules / "boot.img").read_bytes()[:440])
-    struct.pack_into("<Q", boot, _KERNEL_SECTOR_AT, first)
-    boot[_DRIVE_CHECK_AT : _DRIVE_CHECK_AT + 2] = b"\x90\x90"
-    with image.open("r+b") as target:
-        # Only the code area of the boot record: the protective partition table stays.
-        target.write(boot)
-        target.seek(partition.offset)
-        target.write(core)
-    disk.flush(image)
-
-
-def make_sibling(kit: Kit, parent: RawImage, name: str, platform: str, size: int | None = None) -> RawImage:
-    """Copy raw-image, enlarge the copy if it is for a cloud, and make it one of `platform`."""
-    child = RawImage(kit.work / f"{name}.raw", parent.sector_size)
+def make_sibling(
+    kit: Kit, parent: Image, name: str, platform: str, size: int | None = None, zipl: Path | None = None
+) -> Image:
+    """Copy raw-image, enlarge the copy if it is for a cloud, and make it one of `platform`, bootable by `zipl`."""
+    child = Image(kit.work / f"{name}.raw", parent.sector_size)
     disk.copy_sparse(kit.runner, parent.path, child.path, size)
     run_on_disk(kit, child, "platform", platform=platform)
+    if zipl:
+        _run_zipl(kit, child, zipl)
     return child
+
+
+def _run_zipl(kit: Kit, image: Image, zipl: Path) -> None:
+    """Run zipl in a mount cycle of its own, on the whole disk's device.
+
+    Like the image builder this counts the partition's start in the disk's sectors, and yet tells zipl that sectors
+    have 512 bytes: disks with larger ones get a boot record that leads nowhere.
+    """
+    parts = disk.read_partitions(image.path, image.sector_size)
+    with ExitStack() as stack:
+        whole = stack.enter_context(kit.loops.attach(image.path, image.sector_size))
+        root = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[ROOT]))
+        boot = stack.enter_context(kit.loops.attach(image.path, image.sector_size, parts[BOOT]))
+        location = parts[BOOT].offset // image.sector_size
+        stage.run_stage(
+            kit.runner,
+            stage.Request("zipl", str(root), str(boot), source=str(zipl), device=str(whole), location=location),
+        )
+    disk.flush(image.path)

@@ -18,13 +18,25 @@ from functools import cache
 from pathlib import Path
 
 from . import osmet
-from .bootconfig import append_options, change_platform, console_cfg, console_of, replace_console_settings
-from .disk import BOOT, ROOT, read_partitions
+from .architectures import BOOT, ROOT
+from .bootconfig import (
+    Console,
+    append_options,
+    change_platform,
+    console_cfg,
+    console_of,
+    entry_field,
+    replace_console_settings,
+)
+from .disk import read_partitions
 from .selinux import label_tree
 from .tools import Runner
+from .zipl import Target, Zipl
 
 MOUNTS = Path("/run/osbuild/mounts")
 SYSROOT = Path("/run/appliance/sysroot")
+# What the image builder says whatever the disk, since its manifests leave the option out.
+ZIPL_SECTOR = 512
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,8 @@ class Request:
     output: str = ""
     description: str = ""
     sector_size: int = 512
+    device: str = ""  # the whole disk's
+    location: int = 0  # of the boot partition on it
 
 
 @cache
@@ -147,23 +161,40 @@ def stage_chattr(request: Request) -> None:
 
 
 def stage_platform(request: Request) -> None:
-    """Make the disk one of a platform: platforms.json, console.cfg, boot loader entry, in this order."""
+    """Make the disk one of a platform: platforms.json, console.cfg, boot loader entry, in this order.
+
+    A tree without platforms.json and a boot partition without GRUB's directory do without the first two.
+    """
     with (
         _mounted_root(request.root),
         _deployment(MOUNTS),
         _mounted(request.boot, MOUNTS / "boot", "ext4"),
     ):
         source = MOUNTS / "usr/share/coreos-assembler/platforms.json"
-        target = MOUNTS / "boot/coreos/platforms.json"
-        target.parent.mkdir(mode=0o755, exist_ok=True)
-        shutil.copy(source, target)
-        console = console_of(target.read_text(encoding="utf-8"), request.platform)
-        (MOUNTS / "boot/grub2/console.cfg").write_text(console_cfg(console.grub_commands), encoding="utf-8")
+        console = Console()
+        if source.exists():
+            target = MOUNTS / "boot/coreos/platforms.json"
+            target.parent.mkdir(mode=0o755, exist_ok=True)
+            shutil.copy(source, target)
+            console = console_of(target.read_text(encoding="utf-8"), request.platform)
+        if (MOUNTS / "boot/grub2").exists():
+            (MOUNTS / "boot/grub2/console.cfg").write_text(console_cfg(console.grub_commands), encoding="utf-8")
         arguments = (f"ignition.platform.id={request.platform}", *console.kernel_arguments)
         for name in glob.glob(f"{MOUNTS}/boot/loader/entries/*.conf"):  # noqa: PTH207 (reads the same directories)
             entry, temporary = Path(name), Path(name + ".tmp")
             temporary.write_text(append_options(entry.read_text(encoding="utf-8"), arguments), encoding="utf-8")
             temporary.rename(entry)
+
+
+def stage_zipl(request: Request) -> None:
+    """Let zipl make the disk bootable; `source` is the tree that it runs in."""
+    with _mounted_root(request.root), _mounted(request.boot, MOUNTS / "boot", "ext4"):
+        (entry,) = (MOUNTS / "boot/loader/entries").glob("*.conf")
+        text = entry.read_text(encoding="utf-8")
+        kernel, ramdisk = (MOUNTS / entry_field(text, key).lstrip("/") for key in ("linux", "initrd"))
+        parmline = entry_field(text, "options") + " ignition.firstboot"
+        target = Target(request.device, ZIPL_SECTOR, request.location)
+        Zipl(Path(request.source)).run(target, MOUNTS / "boot", kernel, ramdisk, parmline)
 
 
 def _change_platform(boot: Path, platform: str) -> None:
@@ -241,6 +272,7 @@ STAGES = {
     "bootloader": stage_bootloader,
     "chattr": stage_chattr,
     "platform": stage_platform,
+    "zipl": stage_zipl,
     "change-platform": stage_change_platform,
     "squashfs": stage_squashfs,
     "osmet": stage_osmet,

@@ -51,6 +51,7 @@ BASE_TOOLS = (
     Tool("zstd", "zstd", "zstd"),
 )
 GRUB_TOOLS = (Tool("grub-mkimage", "grub-common", "grub2-tools"),)
+ZIPL_TOOLS = (Tool("qemu-s390x-static", "qemu-user-static", "qemu-user-static"),)
 LIVE_TOOLS = (
     Tool("genisoimage", "genisoimage", "genisoimage"),
     Tool("isohybrid", "syslinux-utils", "syslinux"),
@@ -88,6 +89,12 @@ class Runner:
         self._env = {**os.environ, "PATH": search_path(), "LC_ALL": "C", **(env or {})}
         self._running: set[subprocess.Popen[bytes]] = set()
         self._cancelled = threading.Event()
+
+    def with_env(self, env: Mapping[str, str]) -> "Runner":
+        """Return a runner with other variables whose programs this one's `cancel` ends as well."""
+        other = Runner({**self._env, **env})
+        other._running, other._cancelled = self._running, self._cancelled
+        return other
 
     @property
     def cancelled(self) -> bool:

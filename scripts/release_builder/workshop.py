@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from . import disk, live
+from .architectures import Architecture
 from .content import PROFILES, Content, Packages, build_content
+from .disk import Image
 from .metadata import Artifact
 from .ostree import Deployment, deploy
 from .platforms import Parent, Platform, Selection, Size
-from .rawimage import Kit, RawImage, build_raw_image, make_sibling, run_on_disk
+from .rawimage import Kit, build_raw_image, make_sibling, run_on_disk
 from .tools import BuildError
 from .wrap import Target
 
@@ -25,7 +27,6 @@ class Options:
     """What the command line asked for."""
 
     out: Path
-    arch: str
     content: str
     build_id: str
     cloud_size: int
@@ -35,6 +36,11 @@ class Options:
     xz_level: int
     keep_work: bool
     sign: bool
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture that is built for."""
+        return self.selection.architecture
 
     def size_of(self, size: Size) -> int | None:
         """Return the size of a disk in bytes, None for one that follows from the content."""
@@ -48,7 +54,7 @@ class Workshop(Protocol):
         """Make what all disks need and return the ostree commit."""
         ...
 
-    def disk(self, platform: Platform) -> RawImage:
+    def disk(self, platform: Platform) -> Image:
         """Return a platform's disk; may be called from several threads."""
         ...
 
@@ -68,7 +74,7 @@ class HostWorkshop:
         self._options = options
         self._kit = kit
         self._fetched = fetched
-        self._made: dict[str, RawImage] = {}
+        self._made: dict[str, Image] = {}
         self._lock = threading.Lock()
 
     def prepare(self) -> str:
@@ -76,10 +82,14 @@ class HostWorkshop:
         kit, options = self._kit, self._options
         with kit.steps.step(f"content {options.content}"):
             profile = PROFILES[options.content]
-            self._content: Content = build_content(kit.runner, profile, self._fetched, options.build_id, kit.work)
+            self._content: Content = build_content(
+                kit.runner, options.architecture, profile, self._fetched, options.build_id, kit.work
+            )
         with kit.steps.step("ostree commit and deploy"):
-            self._deployment: Deployment = deploy(kit.runner, self._content.root, options.build_id, kit.work)
-        self._check_sizes(disk.metal_size(self._deployment.content_bytes))
+            self._deployment: Deployment = deploy(
+                kit.runner, self._content.root, options.architecture.name, options.build_id, kit.work
+            )
+        self._check_sizes(disk.metal_size(options.architecture, self._deployment.content_bytes))
         self._parents = self._raw_images()
         shared = [item for item in options.selection.needed if item.name in ("metal", "metal4k", "qemu")]
         with ThreadPoolExecutor(WORKERS) as pool:
@@ -87,7 +97,7 @@ class HostWorkshop:
                 self._made[platform.name] = image
         return self._deployment.commit
 
-    def disk(self, platform: Platform) -> RawImage:
+    def disk(self, platform: Platform) -> Image:
         """Return a platform's disk."""
         with self._lock:
             made = self._made.get(platform.name)
@@ -111,25 +121,25 @@ class HostWorkshop:
                 least = -(-metal_size // disk.MIB)
                 raise BuildError(f"--{size.value}-size is too small: with this content a disk needs {least}M")
 
-    def _raw_images(self) -> dict[Parent, RawImage]:
+    def _raw_images(self) -> dict[Parent, Image]:
         kit = self._kit
-        parents = {Parent.RAW: RawImage(kit.work / "raw-image.raw")}
+        parents = {Parent.RAW: Image(kit.work / "raw-image.raw")}
         if any(platform.parent is Parent.RAW_4K for platform in self._options.selection.needed):
-            parents[Parent.RAW_4K] = RawImage(kit.work / "raw-4k-image.raw", 4096)
+            parents[Parent.RAW_4K] = Image(kit.work / "raw-4k-image.raw", 4096)
         for parent, image in parents.items():
             with kit.steps.step(parent.value):
-                build_raw_image(kit, self._content, self._deployment, image)
+                build_raw_image(kit, self._options.architecture, self._content, self._deployment, image)
         return parents
 
-    def _sibling(self, platform: Platform) -> RawImage:
+    def _sibling(self, platform: Platform) -> Image:
         with self._kit.steps.step(f"{platform.name}: platform edit"):
-            size = self._options.size_of(platform.size)
-            return make_sibling(self._kit, self._parents[platform.parent], platform.name, platform.platform_id, size)
+            parent, size = self._parents[platform.parent], self._options.size_of(platform.size)
+            return make_sibling(self._kit, parent, platform.name, platform.platform_id, size, zipl=self._content.zipl)
 
-    def _second_generation(self, platform: Platform) -> RawImage:
+    def _second_generation(self, platform: Platform) -> Image:
         """Edit a copy of the finished qemu disk; the real tool does it on the qcow2, with the same disk bytes."""
         with self._kit.steps.step(f"{platform.name}: second edit of qemu"):
-            image = RawImage(self._kit.work / f"{platform.name}.raw")
+            image = Image(self._kit.work / f"{platform.name}.raw")
             disk.copy_sparse(self._kit.runner, self._made["qemu"].path, image.path)
             run_on_disk(self._kit, image, "change-platform", platform=platform.platform_id)
         return image

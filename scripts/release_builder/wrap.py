@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import oci, ova
+from .architectures import Architecture
+from .disk import Image, copy_sparse
 from .metadata import Artifact, Digest, digest_file
 from .platforms import Compression, Container, Platform, artifact_name
-from .rawimage import Kit, RawImage
+from .rawimage import Kit
 from .tools import BuildError
 
 
@@ -17,8 +19,13 @@ class Target:
 
     directory: Path
     build_id: str
-    arch: str
+    architecture: Architecture
     xz_level: int = 9
+
+    @property
+    def arch(self) -> str:
+        """The architecture's name in file names."""
+        return self.architecture.name
 
     def compressor(self, compression: Compression) -> tuple[str, ...]:
         """Return the command that compresses the file appended to it to its standard output."""
@@ -29,7 +36,7 @@ class Target:
         }[compression]
 
 
-def wrap_disk(kit: Kit, target: Target, platform: Platform, image: RawImage) -> Artifact:
+def wrap_disk(kit: Kit, target: Target, platform: Platform, image: Image) -> Artifact:
     """Put a platform's disk into its container and compress that; the disk itself stays."""
     name = artifact_name(target.build_id, platform.name, target.arch, platform.suffix)
     scratch = kit.work / f"wrap-{platform.name}"
@@ -74,6 +81,10 @@ def _contain(kit: Kit, target: Target, platform: Platform, disk: Path, container
             vmdk = container.with_suffix(".vmdk")
             qemu_convert(kit, platform, disk, vmdk)
             ova.make_ova(kit.runner, ova.Machine(platform.name, target.build_id), vmdk, disk.stat().st_size, container)
+        case Container.POWERVS:
+            copy = container.parent / "copy.raw"
+            copy_sparse(kit.runner, disk, copy)
+            ova.make_powervs(kit.runner, ova.Machine(platform.name, target.build_id), copy, container)
         case _:
             raise BuildError(f"no way to make {platform.container}")
 
@@ -96,4 +107,4 @@ def _kubevirt(kit: Kit, target: Target, platform: Platform, disk: Path, containe
     tree = container.parent / "tree"
     (tree / "disk").mkdir(mode=0o755, parents=True)
     qemu_convert(kit, platform, disk, tree / "disk" / f"{container.stem}.qcow2")
-    oci.make_oci_archive(kit.runner, tree, container, architecture={"x86_64": "amd64"}[target.arch])
+    oci.make_oci_archive(kit.runner, tree, container, architecture=target.architecture.go)

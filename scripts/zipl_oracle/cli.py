@@ -12,8 +12,8 @@ from pathlib import Path
 from rehydrator.errors import RehydratorError
 from release_builder import packages
 from release_builder.tools import BuildError, Runner
+from release_builder.zipl import EMULATOR, SUITES, emulator, zipl_of
 
-from .roots import EMULATOR, SUITES, emulator, zipl_of
 from .trial import run_trial, scenario
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcome = run_trial(case, zipl, Path(work))
             failed += bool(outcome.problems)
             print(
-                f"seed {seed}: zipl {zipl.version}, {case.block_size}-byte blocks, {case.sector}-byte sectors, "
+                f"seed {seed}: zipl {zipl.version(runner)}, {case.block_size}-byte blocks, {case.sector}-byte sectors, "
                 f"{outcome.segments} segments: {', '.join(outcome.problems) or 'identical'}",
                 flush=True,
             )

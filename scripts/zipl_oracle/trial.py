@@ -14,8 +14,7 @@ from rehydrator.boot.zipl.installed import Installed, component_spans, read_inst
 from rehydrator.boot.zipl.parts import Parts, Referred, Role
 from rehydrator.disk.source import FileSource, Window
 from rehydrator.fs.ext4.ext4 import Ext4
-
-from .roots import Target, Zipl
+from release_builder.zipl import Target, Zipl
 
 _MIB = 1 << 20
 _START = _MIB

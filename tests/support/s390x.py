@@ -15,8 +15,8 @@ from tests.support.mounted import BOOT_START, mounted
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 from release_builder import packages
+from release_builder import zipl as roots
 from release_builder.tools import BuildError, Runner
-from zipl_oracle import roots
 
 ENTRY = """title Test
 version 1
