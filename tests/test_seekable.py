@@ -97,6 +97,28 @@ def test_reads_in_any_order_from_one_source(packed_file: Path, content: bytes) -
     source.close()
 
 
+def test_short_reads_decode_no_more_than_they_need(
+    packed_file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edits look into a few places of a disk: no frame is decoded to its end for them, none ahead of them."""
+    decoded: list[int] = []
+    whole = SeekableSource._decode
+
+    def counted(source: SeekableSource, index: int) -> bytes:
+        decoded.append(index)
+        return whole(source, index)
+
+    monkeypatch.setattr(SeekableSource, "_decode", counted)
+    source = SeekableSource(packed_file, threads=2)
+    for at in (FRAME + 5, 2 * FRAME + 70_000, FRAME, 3 * FRAME - 9):
+        assert bytes(source.read(at, 9)) == content[at : at + 9]
+    assert not decoded
+    assert bytes(source.read(FRAME, 1 << 20)) == content[FRAME : FRAME + (1 << 20)]
+    assert bytes(source.read(FRAME + 7, 9)) == content[FRAME + 7 : FRAME + 16]
+    assert decoded[0] == 1
+    source.close()
+
+
 @pytest.mark.oracle
 def test_pyzstd_reads_it(packed_file: Path, content: bytes) -> None:
     pyzstd = pytest.importorskip("pyzstd", reason="missing: Python package pyzstd")

@@ -6,6 +6,7 @@ decompressed independently, in order, by a pool of threads (zstd releases the in
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 import struct
@@ -34,6 +35,8 @@ from rehydrator.errors import CorruptError, StoreDamagedError
 FRAME = 4 << 20
 Pieces: TypeAlias = Iterator[Data]
 _MAX_FRAMES = 0x8000000  # limit of the format
+_SHORT = 64 << 10  # reads below this are a look at something; whoever copies reads more at once
+_OPENINGS = 12  # more frames than the edits of one disk look into
 _local = threading.local()
 
 
@@ -57,6 +60,33 @@ def _decompress_frame(data: bytes, size: int) -> bytes:
     if len(content) != size:
         raise zstandard.ZstdError(f"frame holds {len(content)} bytes, seek table says {size}")
     return content
+
+
+class _Opening:
+    """A frame that is decoded from its start as far as somebody asked for; its checksum is left to full readers."""
+
+    def __init__(self, data: bytes) -> None:
+        self._stream = zstandard.ZstdDecompressor().stream_reader(data)
+        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
+        self._decoded = 0
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes ``start`` to ``end`` of the frame's content."""
+        while self._decoded < end:
+            piece = self._stream.read(max(end - self._decoded, _SHORT))
+            if not piece:
+                raise zstandard.ZstdError("frame ends early")
+            self._pieces.append(piece)
+            self._starts.append(self._decoded)
+            self._decoded += len(piece)
+        index = bisect.bisect_right(self._starts, start) - 1
+        base = self._starts[index]
+        found = self._pieces[index][start - base : end - base]
+        while len(found) < end - start:
+            index += 1
+            found += self._pieces[index][: end - start - len(found)]
+        return found
 
 
 def compress(pieces: Iterable[Data], out: IO[bytes], *, level: int, threads: int) -> None:
@@ -144,7 +174,8 @@ class SeekTable:
 class SeekableSource(Source):
     """Random access to the content of a seekable zstd file.
 
-    Sequential readers are served ahead by ``threads`` decoders; memory is bounded by ``threads + 6`` frames.
+    Sequential readers are served ahead by ``threads`` decoders; memory is bounded by ``threads + 6`` frames. A short
+    read somewhere else decodes a frame only up to there, which a dozen of frames remember until one is read whole.
     ``known`` is the exact map of non-zero blocks: frames outside of it are never read.
     """
 
@@ -163,6 +194,7 @@ class SeekableSource(Source):
         self._pool = ThreadPoolExecutor(threads, "unzstd")
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, Future[bytes]] = OrderedDict()
+        self._openings: OrderedDict[int, _Opening] = OrderedDict()
         self._last = -1
         self._last_frame = len(self._table.content_offsets) - 2
 
@@ -176,18 +208,39 @@ class SeekableSource(Source):
                     f"frame {index} has an unusual size", path=self.path, expected=self._frame, actual=length
                 )
 
-    def _decode(self, index: int) -> bytes:
+    def _compressed(self, index: int) -> bytes:
         start, end = self._table.file_offsets[index : index + 2]
+        return os.pread(self._fd, end - start, start)
+
+    def _damaged(self, index: int, error: Exception) -> StoreDamagedError:
+        return StoreDamagedError(
+            f"frame {index} can't be decompressed: {error}",
+            path=self.path,
+            offset=self._table.file_offsets[index],
+            hint="The store is damaged; fetch it again",
+        )
+
+    def _decode(self, index: int) -> bytes:
         size = self._table.content_offsets[index + 1] - self._table.content_offsets[index]
         try:
-            return _decompress_frame(os.pread(self._fd, end - start, start), size)
+            return _decompress_frame(self._compressed(index), size)
         except zstandard.ZstdError as error:
-            raise StoreDamagedError(
-                f"frame {index} can't be decompressed: {error}",
-                path=self.path,
-                offset=start,
-                hint="The store is damaged; fetch it again",
-            ) from error
+            raise self._damaged(index, error) from error
+
+    def _look(self, index: int, start: int, length: int) -> bytes | None:
+        """Return a short piece of a frame that lies off the sequential readers' way, None for one on it."""
+        with self._lock:
+            if index in self._cache or (self._last >= 0 and index - self._last in (0, 1)):
+                return None
+            opening = self._openings.get(index) or _Opening(self._compressed(index))
+            self._openings[index] = opening
+            self._openings.move_to_end(index)
+            if len(self._openings) > _OPENINGS:
+                self._openings.popitem(last=False)
+            try:
+                return opening.read(start, start + length)
+            except zstandard.ZstdError as error:
+                raise self._damaged(index, error) from error
 
     def _wanted(self, index: int) -> bool:
         if index >= len(self._table.content_offsets) - 1:
@@ -196,8 +249,9 @@ class SeekableSource(Source):
 
     def _content(self, index: int) -> bytes:
         with self._lock:
-            sequential = index in (self._last, self._last + 1) or not self._cache
+            sequential = index == self._last + 1
             if index != self._last:
+                self._openings.clear()
                 self._last = index
                 following = range(index + 1, index + 1 + self._ahead) if sequential else range(0)
                 for at in (index, *(at for at in following if self._wanted(at))):
@@ -218,7 +272,8 @@ class SeekableSource(Source):
             return bytes(length)
         index, inside = divmod(offset, self._frame)
         if inside + length <= self._frame:
-            return memoryview(self._content(index))[inside : inside + length]
+            found = self._look(index, inside, length) if 0 < length < _SHORT else None
+            return memoryview(self._content(index))[inside : inside + length] if found is None else found
         parts: list[Data] = []
         while length:
             step = min(length, self._frame - inside)
@@ -244,6 +299,7 @@ class SeekableSource(Source):
         """Stop the decoders and close the file."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._cache.clear()
+        self._openings.clear()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

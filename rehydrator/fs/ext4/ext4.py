@@ -80,6 +80,7 @@ class Ext4:
         self.superblock = SuperBlock.parse(self.superblock_raw)
         self.geometry: Geometry = read_geometry(self.superblock, source.size)
         self.seed = metadata_seed(self.superblock)
+        self._groups: dict[int, Group] = {}
 
     # -- blocks
 
@@ -102,6 +103,13 @@ class Ext4:
         return Limits(self.geometry.blocks_count, self.geometry.super_block)
 
     # -- groups
+
+    def group(self, number: int) -> Group:
+        """Return one group descriptor, read when first asked for."""
+        if number not in self._groups:
+            raw = self.read(self.geometry.desc_offset(number), self.geometry.desc_size)
+            self._groups[number] = Group.parse(number, raw)
+        return self._groups[number]
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -142,7 +150,7 @@ class Ext4:
         if not self.geometry.valid_ino(ino):
             raise CorruptError("no such inode", actual=ino, expected=f"1 to {self.geometry.inodes_count}")
         group, index = self.geometry.inode_position(ino)
-        table = self.groups[group].inode_table
+        table = self.group(group).inode_table
         return table * self.geometry.block_size + index * self.geometry.inode_size
 
     def inode(self, ino: int) -> InodeInfo:
