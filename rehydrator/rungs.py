@@ -28,6 +28,7 @@ from rehydrator.manifest.schema import (
     Manifest,
     Relocated,
     Stored,
+    Uncompressed,
 )
 from rehydrator.manifest.version import MANIFEST_VERSION
 from rehydrator.release.formats import RAW_CONTAINERS
@@ -196,11 +197,12 @@ def canonical_manifest(content: Content) -> Manifest:
 
 def _manifest(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
     content = peeled.content
+    artifact = content.artifact
     return Manifest(
         version=MANIFEST_VERSION,
-        artifact=content.artifact.identity,
+        artifact=artifact.identity,
         shipped=content.shipped,
-        content=content.content,
+        uncompressed=Uncompressed(content.content.size, content.content.sha256) if artifact.peeled else None,
         layers=list(peeled.layers),
         body=body,
         blobs=list(dict.fromkeys([*blobs, *peeled.tables])),

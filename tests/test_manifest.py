@@ -28,6 +28,7 @@ from rehydrator.manifest.schema import (
     Rung,
     Stored,
     StoreIndex,
+    Uncompressed,
 )
 from rehydrator.manifest.text import decode, encode
 from rehydrator.manifest.version import MANIFEST_VERSION, check_version
@@ -66,7 +67,7 @@ def manifest(body: Body, layers: list[LayerRecord]) -> Manifest:
         version=MANIFEST_VERSION,
         artifact=Identity("qemu", "x86_64", "qcow2.xz", "disk", "40.1"),
         shipped=File("a.qcow2.xz", 1, "00" * 32),
-        content=File("a.qcow2", 2, "11" * 32),
+        uncompressed=Uncompressed(2, "11" * 32),
         layers=layers,
         body=body,
         blobs=[REF],

@@ -78,6 +78,7 @@ def test_sparse_gnu_archives(tmp_path: Path, count: int, tail: int) -> None:
         assert content(disk) == (tmp_path / "disk.raw").read_bytes()
         assert disk.nonzero() == FileSource(tmp_path / "disk.raw").nonzero()
     assert record.members[0].type == "S"
+    assert record.members[0].sparse == "nonzero", "the map follows from the disk"
     assert record.members[0].header == b""
     assert record.padding == "blocked"
 
@@ -177,6 +178,8 @@ def test_descriptions() -> None:
     members = [TarMember("coreos.ovf", 0), TarMember("disk.raw", 0, type="S", sparse=[Piece(0, 5), Piece(9, 1)])]
     assert LAYER.describe(TarRecord(members, disk=1)) == "gnu tar of disk.raw in 2 pieces with coreos.ovf"
     assert LAYER.describe(TarRecord(members[:1], style="ustar")) == "ustar tar of coreos.ovf"
+    usual = TarMember("disk.raw", 0, type="S", sparse="nonzero")
+    assert LAYER.describe(TarRecord([usual])) == "gnu tar of disk.raw without its zeros"
 
 
 def archive_of(*held: bytes, form: int = tarfile.GNU_FORMAT) -> bytes:

@@ -39,7 +39,7 @@ class TarLayer:
             padding="blocked" if padding == _blocked(found[-1].end) else padding,
         )
         inner = _inner(outer, found[disk])
-        record = compact(record)
+        record = _with_usual_map(compact(record), inner)
         self._check(outer, TarImage(inner, record), path)
         return Unwrapped(inner, record)
 
@@ -58,9 +58,32 @@ class TarLayer:
     def describe(self, record: TarRecord) -> str:
         """Name the disk, its map and the other members."""
         disk = record.members[record.disk]
-        sparse = f" in {len(disk.sparse)} pieces" if disk.sparse else ""
+        sparse = _map_words(disk)
         others = ", ".join(item.name for number, item in enumerate(record.members) if number != record.disk)
         return f"{record.style} tar of {disk.name}{sparse}" + (f" with {others}" if others else "")
+
+
+def _map_words(disk: TarMember) -> str:
+    if disk.sparse == "nonzero":
+        return " without its zeros"
+    return f" in {len(disk.pieces)} pieces" if disk.pieces else ""
+
+
+def _nonzero(disk: Source) -> list[Piece]:
+    """Return the map that GNU tar makes of a file whose zeros are holes."""
+    pieces = [Piece(*extent) for extent in disk.nonzero()]
+    end = pieces[-1].offset + pieces[-1].length if pieces else 0
+    return pieces if end == disk.size else [*pieces, Piece(disk.size, 0)]
+
+
+def _with_usual_map(record: TarRecord, disk: Source) -> TarRecord:
+    """Leave a map out that follows from the disk."""
+    member = record.members[record.disk]
+    if member.type != Type.GNU_SPARSE or member.header or member.sparse != _nonzero(disk):
+        return record
+    members = list(record.members)
+    members[record.disk] = msgspec.structs.replace(member, sparse="nonzero")
+    return msgspec.structs.replace(record, members=members)
 
 
 def _with_content(item: Found, outer: Source, path: Path) -> TarMember:
@@ -85,7 +108,7 @@ def _with_content(item: Found, outer: Source, path: Path) -> TarMember:
 
 def _inner(outer: Source, item: Found) -> Source:
     if item.member.type == Type.GNU_SPARSE:
-        return Mapped(outer, _mappings(item.data.offset, item.member.sparse), item.real_size)
+        return Mapped(outer, _mappings(item.data.offset, item.member.pieces), item.real_size)
     return Window(outer, *item.data)
 
 
@@ -134,8 +157,10 @@ def _small_parts(member: TarMember, record: TarRecord) -> Iterator[Source]:
 
 
 def _disk_parts(disk: Source, member: TarMember, record: TarRecord) -> Iterator[Source]:
+    if member.sparse == "nonzero":
+        member = msgspec.structs.replace(member, sparse=_nonzero(disk))
     sparse = member.type == Type.GNU_SPARSE
-    pieces = member.sparse if sparse else [Piece(0, disk.size)]
+    pieces = list(member.pieces) if sparse else [Piece(0, disk.size)]
     held = sum(piece.length for piece in pieces)
     yield BytesSource(header_blocks(member, record.style, held, disk.size))
     for piece in pieces:

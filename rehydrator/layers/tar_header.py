@@ -93,7 +93,7 @@ def header_blocks(member: TarMember, style: Style, size: int, real_size: int) ->
     block = header.ljust(BLOCKSIZE, b"\0")
     at = PosixHeader.offset_of("chksum")
     block = block[:at] + b"%06o\0 " % checksum(block) + block[at + len(_CHKSUM_BLANK) :]
-    return block + b"".join(_extensions(member.sparse[SPARSES_IN_OLDGNU_HEADER:]))
+    return block + b"".join(_extensions(member.pieces[SPARSES_IN_OLDGNU_HEADER:]))
 
 
 def _gnu_tail(member: TarMember, real_size: int) -> OldGnuTail:
@@ -103,8 +103,8 @@ def _gnu_tail(member: TarMember, real_size: int) -> OldGnuTail:
         offset=b"",
         longnames=b"",
         unused=b"",
-        sp=_entries(member.sparse[:SPARSES_IN_OLDGNU_HEADER]),
-        isextended=len(member.sparse) > SPARSES_IN_OLDGNU_HEADER,
+        sp=_entries(member.pieces[:SPARSES_IN_OLDGNU_HEADER]),
+        isextended=len(member.pieces) > SPARSES_IN_OLDGNU_HEADER,
         realsize=octal(real_size, 12) if member.type == Type.GNU_SPARSE else b"",
         pad=b"",
     )

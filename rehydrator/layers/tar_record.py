@@ -23,7 +23,8 @@ class Piece(msgspec.Struct, array_like=True, frozen=True):
 class TarMember(msgspec.Struct, frozen=True, omit_defaults=True):
     """One member. ``text`` (lines) or ``data`` is the content of any but the disk; ``mode`` is in octal.
 
-    ``sparse`` is the map of a disk of type ``S``. ``header`` are the header blocks where they do not follow from the
+    ``sparse`` is the map of a disk of type ``S``: ``"nonzero"`` for the blocks of 4096 bytes that are not zero, and an
+    empty piece at the end of a disk that ends in zeros, as GNU tar finds them. ``header`` are the header blocks where they do not follow from the
     other fields, without the zeros at their end.
     """
 
@@ -39,8 +40,13 @@ class TarMember(msgspec.Struct, frozen=True, omit_defaults=True):
     prefix: str = ""
     text: list[str] = []
     data: bytes = b""
-    sparse: list[Piece] = []
+    sparse: Literal["nonzero"] | list[Piece] = []
     header: bytes = b""
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The map as far as the record holds it."""
+        return [] if self.sparse == "nonzero" else self.sparse
 
     @property
     def content(self) -> bytes:

@@ -56,6 +56,13 @@ class File(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Uncompressed(msgspec.Struct, frozen=True):
+    """A file without its outer compression: size in bytes and sha256. Its name is that of the file without suffix."""
+
+    size: int
+    sha256: str
+
+
 class EditedDisk(msgspec.Struct, tag="edits", tag_field="rung", frozen=True, omit_defaults=True):
     """A disk made from ``base`` by ``edits``, in order. Edits refer to ``times`` as ``t0``, ``t1``, ..."""
 
@@ -89,23 +96,30 @@ Body: TypeAlias = EditedDisk | Relocated | Stored
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One artifact.
 
-    ``shipped`` is the file as published; ``content`` is the file that rehydration gives back: without its outer
-    compression where the release publishes an uncompressed sha256, else the shipped file itself.
-    ``layers`` lie around ``body``, outermost first.
+    ``shipped`` is the file as published, ``uncompressed`` what it holds where the release publishes a sha256 for that:
+    then this is what rehydration gives back. ``layers`` lie around ``body``, outermost first.
     """
 
     version: str
     artifact: Identity
     shipped: File
-    content: File
+    uncompressed: Uncompressed | None = None
     layers: list[LayerRecord] = []
     body: Body
     blobs: list[BlobRef] = []
 
     @property
+    def content(self) -> File:
+        """The file that rehydration gives back: uncompressed where the release publishes its sha256, else as shipped."""
+        if self.uncompressed is None:
+            return self.shipped
+        suffix = "." + self.artifact.format.rpartition(".")[2]
+        return File(self.shipped.name.removesuffix(suffix), self.uncompressed.size, self.uncompressed.sha256)
+
+    @property
     def peeled(self) -> bool:
         """Whether ``content`` lacks the outer compression of ``shipped``."""
-        return self.content.name != self.shipped.name
+        return self.uncompressed is not None
 
     @property
     def rung(self) -> Rung:
