@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,14 @@ def test_the_shape_of_a_real_manifest(real_store: Path) -> None:
     """Any change of the schema shows here; after a wanted one copy the new shape and raise the version."""
     found = json.loads((real_store / "x86_64" / "manifests" / "openstack.qcow2.xz.disk.json").read_bytes())
     assert _shape(found) == json.loads(GOLDEN.read_bytes()), json.dumps(_shape(found), indent=1, ensure_ascii=False)
+
+
+def test_a_sibling_takes_a_kibibyte(real_store: Path) -> None:
+    """Readable, and as small as what tools write that explain nothing: the limits are those of scripts/bench."""
+    for path in (real_store / "x86_64" / "manifests").iterdir():
+        text = path.read_bytes()
+        assert len(text) <= 4096
+        assert len(zstandard.ZstdCompressor(level=19).compress(text)) <= 1024
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"version": 1}', b"[" * 20000, b'"\\ud800"', b"null"])

@@ -44,7 +44,7 @@ from rehydrator.fs.xfs.owner import XfsFilesystem
 from rehydrator.fs.xfs.reader import Reader
 
 _SECTOR = 512
-_HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
+_HASH = re.compile(r"([0-9a-f]{4})[0-9a-f]{60}")
 _BITMAPS = frozenset({Kind.BLOCK_BITMAP, Kind.INODE_BITMAP, Kind.GROUP_DESCRIPTOR})
 
 

@@ -24,8 +24,8 @@ class TarMember(msgspec.Struct, frozen=True, omit_defaults=True):
     """One member. ``text`` (lines) or ``data`` is the content of any but the disk; ``mode`` is in octal.
 
     ``sparse`` is the map of a disk of type ``S``: ``"nonzero"`` for the blocks of 4096 bytes that are not zero, and an
-    empty piece at the end of a disk that ends in zeros, as GNU tar finds them. ``header`` are the header blocks where they do not follow from the
-    other fields, without the zeros at their end.
+    empty piece at the end of a disk that ends in zeros, as GNU tar finds them. ``header`` are the header blocks where
+    they do not follow from the other fields, without the zeros at their end.
     """
 
     name: str

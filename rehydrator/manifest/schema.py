@@ -110,7 +110,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def content(self) -> File:
-        """The file that rehydration gives back: uncompressed where the release publishes its sha256, else as shipped."""
+        """The file that rehydration gives back: uncompressed where there is a digest for that, else as shipped."""
         if self.uncompressed is None:
             return self.shipped
         suffix = "." + self.artifact.format.rpartition(".")[2]

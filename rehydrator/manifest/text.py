@@ -1,4 +1,7 @@
-"""JSON as people like to read it: objects indented, short values and long lists of small items on shared lines."""
+"""JSON as people like to read it: an object a line where it fits, long lists of small items on shared lines.
+
+Lines that are alike also compress to less than objects that are sometimes broken up.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ import msgspec
 from rehydrator.errors import CorruptError
 
 T = TypeVar("T")
-_WIDTH = 110
-_MAX_INDENT = 3
+_WIDTH = 200
+_SHARED_WIDTH = 110
+_MAX_INDENT = 2
 
 
 def encode(value: msgspec.Struct) -> bytes:
@@ -48,9 +52,9 @@ def _pad(indent: int) -> str:
 
 
 def _compact(value: object) -> str:
-    """One line: objects with spaces for the eye, lists of numbers tight."""
+    """One line: spaces between the members of an object, lists tight."""
     if isinstance(value, dict) and value:
-        return "{ " + ", ".join(f"{_compact(key)}: {_compact(item)}" for key, item in value.items()) + " }"
+        return "{" + ", ".join(f"{_compact(key)}: {_compact(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_compact(item) for item in value) + "]"
     return msgspec.json.encode(value).decode()
@@ -61,7 +65,8 @@ def _lines(items: list[str], pad: str) -> list[str]:
     lines: list[str] = []
     for item in items:
         small = len(item) <= 30 and not item.startswith("{")
-        if small and lines and len(lines[-1]) + len(item) < _WIDTH and lines[-1].endswith(("]", '"', *"0123456789")):
+        room = bool(lines) and len(lines[-1]) + len(item) < _SHARED_WIDTH
+        if small and room and lines[-1].endswith(("]", '"', *"0123456789")):
             lines[-1] += f",{item}"
         else:
             lines.append(pad + item)
