@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
-from rehydrator.disk.extents import Extent, ExtentMap, nonzero_blocks
 from rehydrator.disk.source import FileSource, Source
-from rehydrator.errors import CorruptError, InputError, OutputError, UnsupportedError
+from rehydrator.disk.spool import spooled
+from rehydrator.errors import CorruptError, InputError, UnsupportedError
 from rehydrator.explain.compression import compression_header
 from rehydrator.intake.decompress import pieces
 from rehydrator.layers.table import LayerRecord, format_of
@@ -67,7 +65,7 @@ def opened(path: Path) -> Iterator[Opened]:
         if compression == "none":
             source = stack.enter_context(FileSource(path))
         else:
-            source = stack.enter_context(_decompressed(path, compression))
+            source = stack.enter_context(spooled(pieces(path, compression), path.name))
         name = path.name.removesuffix(suffix) if suffix else path.name
         disk, containers, problems = take_off(source, Path(name))
         header = compression_header(path, compression)
@@ -84,36 +82,6 @@ def _compression(path: Path) -> tuple[Compression, str]:
         if head.startswith(magic):
             return compression, suffix
     return "none", ""
-
-
-def _decompressed(path: Path, compression: Compression) -> FileSource:
-    """Decompress into a sparse file under TMPDIR that never has a name (where the host's file system can do that)."""
-    with tempfile.TemporaryFile() as stream:
-        extents = _write_sparse(stream.fileno(), path, compression)
-        return FileSource(Path(f"/proc/self/fd/{stream.fileno()}"), extents)
-
-
-def _write_sparse(fd: int, path: Path, compression: Compression) -> ExtentMap:
-    found: list[Extent] = []
-    at = 0
-    for piece in pieces(path, compression):
-        runs = list(nonzero_blocks(piece, at))
-        try:
-            for run in runs:
-                _write(fd, piece[run.offset - at : run.end - at], run.offset)
-        except OSError as error:
-            hint = "Free some space or set TMPDIR"
-            raise OutputError(f"no room for decompressing {path.name}: {error.strerror}", hint=hint) from error
-        found += runs
-        at += len(piece)
-    os.ftruncate(fd, at)
-    return ExtentMap(found)
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, memoryview(data)[done:], offset + done)
 
 
 def take_off(source: Source, name: Path) -> tuple[Source, list[Container], list[str]]:

@@ -12,6 +12,7 @@ import msgspec
 from rehydrator.disk.extents import Extent, ExtentMap, nonzero_blocks
 from rehydrator.disk.sink import HashSink
 from rehydrator.disk.source import FileSource
+from rehydrator.disk.spool import write_sparse
 from rehydrator.errors import InputError, MismatchError, OutputError
 from rehydrator.intake.decompress import pieces
 from rehydrator.manifest.schema import File
@@ -104,10 +105,7 @@ def _pass_through(artifact: Artifact, fd: int | None, task: Task) -> tuple[str, 
     try:
         for piece in pieces(artifact.path, compression, artifact.uncompressed_size if artifact.peeled else None):
             sha256.write(piece)
-            runs = list(nonzero_blocks(piece, at))
-            extents += runs
-            if fd is not None:
-                _write_runs(fd, piece, at, runs, artifact)
+            extents += nonzero_blocks(piece, at) if fd is None else _written(fd, piece, at, artifact)
             at += len(piece)
             task.advance(len(piece))
         if fd is not None:
@@ -117,13 +115,9 @@ def _pass_through(artifact: Artifact, fd: int | None, task: Task) -> tuple[str, 
         sha256.close()
 
 
-def _write_runs(fd: int, piece: bytes, base: int, runs: list[Extent], artifact: Artifact) -> None:
+def _written(fd: int, piece: bytes, at: int, artifact: Artifact) -> list[Extent]:
     try:
-        for run in runs:
-            view = memoryview(piece)[run.offset - base : run.end - base]
-            done = 0
-            while done < len(view):
-                done += os.pwrite(fd, view[done:], run.offset + done)
+        return write_sparse(fd, piece, at)
     except OSError as error:
         raise OutputError(
             f"no room for decompressing {artifact.path.name}: {error.strerror}",

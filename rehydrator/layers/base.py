@@ -45,6 +45,17 @@ class Layer(Protocol[R_contra]):
         ...
 
 
+class CompressionLayer(Layer[R_contra], Protocol[R_contra]):
+    """A layer whose file follows from its content, once it is known who compressed it and how."""
+
+    def recognise(self, outer: Source, content: Source, path: Path) -> Any:  # noqa: ANN401 - as Unwrapped.record
+        """Return the record with which ``wrap(content, record)`` is ``outer``, after comparing every byte.
+
+        Raises CorruptError for a damaged file and UnsupportedError where no encoder gives its bytes.
+        """
+        ...
+
+
 def compact(record: S) -> S:
     """Return ``record`` with each value that equals its default replaced by it: msgspec omits them by identity."""
     usual = {

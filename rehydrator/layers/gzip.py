@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import struct
-import threading
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from rehydrator.codecs.deflate_stream import stream_encoder
-from rehydrator.disk.extents import CHUNK, Data, Extent
+from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_gzip import CM_DEFLATE, MAGIC, XFL_FASTEST, XFL_SLOWEST, Flag, Header, Trailer
+from rehydrator.layers.forward import ForwardFile, equal_until
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME, GzipContent, GzipHeader, read_header
 from rehydrator.layers.gzip_record import GzipRecord
 
 _LEVELS = {XFL_SLOWEST: (9, 8), XFL_FASTEST: (1,)}
 _OTHER_LEVELS = (6, 5, 7, 4, 3, 2, 9, 1)
-_KEPT = 2 * CHUNK  # bytes that were read and may be read again
 
 
 class GzipLayer:
@@ -28,20 +27,24 @@ class GzipLayer:
 
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Decompress the file, find the encoder that gives all of its bytes back, and keep its name."""
+        content = GzipContent(outer, read_header(outer, path).length, path)
+        return Unwrapped(content, self.recognise(outer, content, path))
+
+    def recognise(self, outer: Source, content: Source, path: Path) -> GzipRecord:
+        """Find the encoder that gives all bytes of ``outer`` for ``content``."""
         head = read_header(outer, path)
-        content = GzipContent(outer, head.length, path)
         closest, reached = "none", 0
         missing: UnsupportedError | None = None
         for name in _candidates(head.header.XFL):
             record = _record(head, outer.size, name)
             try:
                 with contextlib.closing(GzipFile(content, record)) as again:
-                    equal = _equal_until(outer, again, head.length)
+                    equal = equal_until(outer, again, head.length)
             except UnsupportedError as error:
                 missing = missing or error
                 continue
             if equal == outer.size:
-                return Unwrapped(content, record)
+                return record
             if equal > reached:
                 closest, reached = f"{name} for {equal} of {outer.size} bytes", equal
         if missing is not None:
@@ -78,52 +81,19 @@ def _record(head: GzipHeader, size: int, deflate: str) -> GzipRecord:
     )
 
 
-def _equal_until(outer: Source, again: GzipFile, start: int) -> int:
-    """Return how many bytes of both files are equal; stops at the first difference."""
-    at = 0
-    while at < outer.size:
-        length = min(CHUNK if at else start + 4096, outer.size - at)
-        expected = bytes(outer.read(at, length))
-        try:
-            found = bytes(again.read(at, length))
-        except MismatchError:
-            return at
-        if found != expected:
-            return at + next(place for place in range(length) if found[place] != expected[place])
-        at += length
-    return at
-
-
-class GzipFile(Source):
-    """A gzip file that is compressed while it is read forward; reading before what was just read starts again."""
+class GzipFile(ForwardFile):
+    """A gzip file that is compressed while it is read."""
 
     def __init__(self, content: Source, record: GzipRecord) -> None:
         if not 0 <= record.file_size <= MAX_CONTENT:
             raise MismatchError("the gzip record holds impossible numbers")
         self._content = content
-        self._record = record
         self._head = _head(record)
         self._encoder = stream_encoder(record.deflate)
-        self.size = record.file_size
-        self._lock = threading.Lock()
-        self._restart()
+        super().__init__(record.file_size)
 
-    def close(self) -> None:
-        """Stop compressing."""
-        self._pieces.close()
-
-    def _restart(self) -> None:
-        self._pieces = self._stream()
-        self._start = 0  # place of the kept bytes in the file
-        self._kept = bytearray()
-
-    def extents(self) -> Iterator[Extent]:
-        """Yield the whole file."""
-        if self.size:
-            yield Extent(0, self.size)
-
-    def _stream(self) -> Generator[bytes, None, None]:
-        """Yield the file in pieces; raises MismatchError where it does not get the recorded size."""
+    def stream(self) -> Generator[bytes, None, None]:
+        """Yield the file in pieces."""
         crc32 = 0
 
         def content() -> Iterator[Data]:
@@ -134,30 +104,8 @@ class GzipFile(Source):
                 yield piece
 
         yield self._head
-        made = len(self._head)
-        with contextlib.closing(self._encoder(content())) as pieces:
-            for piece in pieces:
-                made += len(piece)
-                if made > self.size:
-                    break
-                yield piece
-        if made + Trailer.SIZE != self.size:
-            raise MismatchError("the content does not compress to the recorded size", expected=self.size)
+        yield from self._encoder(content())
         yield Trailer(CRC32=crc32, ISIZE=self._content.size % (1 << 32)).pack()
-
-    def read(self, offset: int, length: int) -> Data:
-        """Return compressed bytes."""
-        with self._lock:
-            if offset < self._start:
-                self.close()
-                self._restart()
-            while self._start + len(self._kept) < offset + length:
-                spare = min(offset - self._start, len(self._kept)) - _KEPT
-                if spare > 0:
-                    del self._kept[:spare]
-                    self._start += spare
-                self._kept += next(self._pieces)
-            return bytes(self._kept[offset - self._start : offset - self._start + length])
 
 
 def _head(record: GzipRecord) -> bytes:

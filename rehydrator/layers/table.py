@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from rehydrator.codecs.c_xz import HEADER_MAGIC as XZ_MAGIC
 from rehydrator.disk.source import Source
 from rehydrator.layers.base import Layer
 from rehydrator.layers.c_gzip import MAGIC as GZIP_MAGIC
@@ -28,8 +29,10 @@ from rehydrator.layers.vhdx import VhdxLayer
 from rehydrator.layers.vhdx_record import VhdxRecord
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_record import VmdkRecord
+from rehydrator.layers.xz import XzLayer
+from rehydrator.layers.xz_record import XzRecord
 
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | GzipRecord
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | GzipRecord | XzRecord
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ FORMATS = (
     Format("vhd", VHD_COOKIE, -VhdFooter.SIZE, VhdLayer()),
     Format("vhdx", VHDX_SIGNATURE, 0, VhdxLayer()),
     Format("gzip", GZIP_MAGIC, 0, GzipLayer()),
+    Format("xz", XZ_MAGIC, 0, XzLayer()),
 )
 
 

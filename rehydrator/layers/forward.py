@@ -1,0 +1,93 @@
+"""Files that can only be made from front to back, such as compressed ones, as sources."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from abc import abstractmethod
+from collections.abc import Generator, Iterator
+
+from rehydrator.disk.extents import CHUNK, Data, Extent
+from rehydrator.disk.source import Source
+from rehydrator.errors import MismatchError
+
+_KEPT = 2 * CHUNK  # bytes that were read and may be read again
+_FIRST = 4096  # what is compared first: most wrong guesses end there
+
+
+class ForwardFile(Source):
+    """A file that is made while it is read forward; reading before what was just read starts again.
+
+    ``size`` is what the record promises; a subclass makes the bytes in ``stream``.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._lock = threading.Lock()
+        self._restart()
+
+    @abstractmethod
+    def stream(self) -> Generator[bytes, None, None]:
+        """Yield the file in pieces."""
+
+    def _checked(self) -> Generator[bytes, None, None]:
+        """Pass pieces on; the last one only if they are ``size`` bytes in all."""
+        made = 0
+        held = b""
+        with contextlib.closing(self.stream()) as pieces:
+            for piece in filter(None, pieces):
+                made += len(piece)
+                if made > self.size:
+                    break
+                yield held
+                held = piece
+        if made != self.size:
+            raise MismatchError("the content does not compress to the recorded size", expected=self.size)
+        yield held
+
+    def _restart(self) -> None:
+        self._pieces = self._checked()
+        self._start = 0  # place of the kept bytes in the file
+        self._kept = bytearray()
+
+    def close(self) -> None:
+        """Stop making the file."""
+        self._pieces.close()
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the whole file."""
+        if self.size:
+            yield Extent(0, self.size)
+
+    def read(self, offset: int, length: int) -> Data:
+        """Return bytes of the file; raises MismatchError where the record promises another size."""
+        with self._lock:
+            if offset < self._start:
+                self.close()
+                self._restart()
+            while self._start + len(self._kept) < offset + length:
+                spare = min(offset - self._start, len(self._kept)) - _KEPT
+                if spare > 0:
+                    del self._kept[:spare]
+                    self._start += spare
+                self._kept += next(self._pieces)
+            return bytes(self._kept[offset - self._start : offset - self._start + length])
+
+
+def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:
+    """Return how many bytes of both files are equal; stops at the first difference.
+
+    ``head`` is the length of what says nothing about the encoder, in bytes.
+    """
+    at = 0
+    while at < outer.size:
+        length = min(CHUNK if at else head + _FIRST, outer.size - at)
+        expected = bytes(outer.read(at, length))
+        try:
+            found = bytes(again.read(at, length))
+        except MismatchError:
+            return at
+        if found != expected:
+            return at + next(place for place in range(length) if found[place] != expected[place])
+        at += length
+    return at

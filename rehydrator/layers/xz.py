@@ -1,0 +1,168 @@
+"""The xz layer: files of one stream, as the program xz writes them with a preset, with one thread or several."""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+from rehydrator.codecs import c_xz, lzma2
+from rehydrator.codecs.c_xz import BlockHeader, Check, IndexRecord, StreamHeader
+from rehydrator.disk.extents import CHUNK
+from rehydrator.disk.source import Source
+from rehydrator.disk.spool import spooled
+from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
+from rehydrator.layers.base import Unwrapped, compact
+from rehydrator.layers.forward import ForwardFile, equal_until
+from rehydrator.layers.xz_blocks import Blocks, EncodedBlocks, ProvenBlocks, ProvingBlocks, Shape
+from rehydrator.layers.xz_read import XzLayout, read_layout
+from rehydrator.layers.xz_record import PLAIN_HEADER, CheckName, XzRecord
+
+_CHECK_NAMES: dict[Check, CheckName] = {
+    Check.NONE: "none",
+    Check.CRC32: "crc32",
+    Check.CRC64: "crc64",
+    Check.SHA256: "sha256",
+}
+_MAX_FILE = 1 << 44
+_MAX_BLOCKS = 1 << 17
+_MAX_HEADER = 64  # of a block with one filter: far more than xz writes
+
+
+class XzLayer:
+    """Compresses content into a .xz file, and back. Remembers which blocks it proved."""
+
+    def __init__(self) -> None:
+        self._proven = ProvenBlocks()
+
+    def unwrap(self, outer: Source, path: Path) -> Unwrapped:
+        """Decompress the file into a nameless temporary one, and find the encoder that gives its bytes back."""
+        read_layout(outer, path)  # refuses what could not be written again before the work begins
+        content = spooled(_decompressed(outer, path))
+        return Unwrapped(content, self.recognise(outer, content, path))
+
+    def recognise(self, outer: Source, content: Source, path: Path) -> XzRecord:
+        """Find the encoder that gives all bytes of ``outer`` for ``content``.
+
+        Blocks whose content was encoded before, for any file, are not encoded again.
+        """
+        layout = read_layout(outer, path)
+        if sum(block.content_size for block in layout.blocks) != content.size:
+            raise UnsupportedError("xz file of another content", path=path)
+        names = lzma2.candidates(layout.header.dictionary_size) if layout.header else [XzRecord(0).encoder]
+        closest, reached = "none", 0
+        for name in names:
+            record = _record(layout, outer.size, name)
+            shape = _shape(content, record)
+            blocks = ProvingBlocks(content, shape, outer, layout, self._proven)
+            with contextlib.closing(XzFile(shape, record, blocks)) as again:
+                equal = equal_until(outer, again, StreamHeader.SIZE)
+            if equal == outer.size:
+                return record
+            if equal > reached:
+                closest, reached = f"{name} for {equal} of {outer.size} bytes", equal
+        raise UnsupportedError("xz file of an unknown encoder", path=path, offset=reached, actual=closest)
+
+    def wrap(self, inner: Source, record: XzRecord, tables: Sequence[bytes] = ()) -> Source:
+        """Return the compressed file as a source that is compressed while it is read from front to back."""
+        shape = _shape(inner, record)
+        return XzFile(shape, record, EncodedBlocks(inner, shape))
+
+    def describe(self, record: XzRecord) -> str:
+        """Name the encoder and how the file is cut."""
+        blocks = f", blocks of {record.block_size} bytes" if record.block_size else ""
+        threads = ", as by several threads" if record.sizes else ""
+        return f"xz by {record.encoder}, {record.check}{blocks}{threads}"
+
+
+def _decompressed(outer: Source, path: Path) -> Iterator[bytes]:
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    at = 0
+    try:
+        while not decoder.eof:
+            feed = b""
+            if decoder.needs_input:
+                feed = bytes(outer.read(at, min(CHUNK, outer.size - at)))
+                if not feed:
+                    raise CorruptError("xz stream is truncated", path=path, offset=at)
+            at += len(feed)
+            yield decoder.decompress(feed, CHUNK)
+    except lzma.LZMAError as error:
+        raise CorruptError(f"xz stream is damaged: {error}", path=path, offset=at) from error
+
+
+def _record(layout: XzLayout, size: int, name: str) -> XzRecord:
+    header = layout.header
+    return compact(
+        XzRecord(
+            file_size=size,
+            encoder=name,
+            check=_CHECK_NAMES[layout.check],
+            block_size=layout.block_size,
+            header_size=header.header_size if header else PLAIN_HEADER,
+            sizes=layout.sizes,
+        )
+    )
+
+
+def _shape(content: Source, record: XzRecord) -> Shape:
+    """Check a record's numbers, which may be forged, and return how the content is cut."""
+    block_size = record.block_size or max(content.size, 1)
+    possible = (
+        0 <= record.file_size <= _MAX_FILE
+        and block_size > 0
+        and content.size // block_size < _MAX_BLOCKS
+        and PLAIN_HEADER <= record.header_size <= _MAX_HEADER
+    )
+    if not possible:
+        raise MismatchError("the xz record holds impossible numbers")
+    shape = Shape(lzma2.encoder(record.encoder), Check[record.check.upper()], block_size, content.size)
+    if record.sizes and (len(record.sizes) != shape.count or min(record.sizes) < 0):
+        raise MismatchError("the xz record tells sizes of other blocks", expected=shape.count)
+    return shape
+
+
+class XzFile(ForwardFile):
+    """A .xz file that is compressed while it is read."""
+
+    def __init__(self, shape: Shape, record: XzRecord, blocks: Blocks) -> None:
+        self._shape = shape
+        self._record = record
+        self._blocks = blocks
+        super().__init__(record.file_size)
+
+    def stream(self) -> Generator[bytes, None, None]:
+        """Yield the file in pieces; raises MismatchError where a block does not get its recorded size."""
+        check = self._shape.check
+        yield c_xz.stream_header(check)
+        records = []
+        for number in range(self._shape.count):
+            size = yield from self._block(number)
+            unpadded = self._record.header_size + size + check.size
+            records.append(IndexRecord(unpadded, self._shape.length(number)))
+        index = c_xz.pack_index(records)
+        yield index + c_xz.stream_footer(check, len(index))
+
+    def _block(self, number: int) -> Generator[bytes, None, int]:
+        """Yield a block; return the size of its data."""
+        told = self._record.sizes[number] if self._record.sizes else None
+        header = BlockHeader(
+            header_size=self._record.header_size,
+            dictionary_size=self._shape.encoder.dictionary_size,
+            compressed_size=told,
+            uncompressed_size=None if told is None else self._shape.length(number),
+        )
+        try:
+            yield c_xz.pack_block_header(header)
+        except ValueError as error:
+            raise MismatchError(f"the xz record holds impossible values: {error}") from error
+        size = 0
+        data = self._blocks.data(number)
+        for piece in data:
+            size += len(piece)
+            yield piece
+        if told not in (None, size):
+            raise MismatchError("a block does not compress to its recorded size", expected=told, actual=size)
+        yield bytes(c_xz.padding(size)) + data.check
+        return size
