@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from release_builder import guestfish
 from release_builder import zipl as roots
+from release_builder.tools import Runner
 from tests.support import packages
 from tests.support.cli import fine
 from tests.support.disks import MIB, metal_disk, sibling
@@ -79,6 +81,14 @@ def real_zipl(need: Callable[..., None]) -> Callable[[str], roots.Zipl]:
     """Return a function that gives the zipl of a Debian suite."""
     need(roots.EMULATOR, "apt-get", "losetup", root=True)
     return find_zipl
+
+
+@pytest.fixture(scope="session")
+def appliance_environment(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which a real libguestfs appliance starts."""
+    need(*(tool.program for tool in guestfish.TOOLS), "apt-get")
+    pytest.importorskip("guestfs", reason="the Python bindings of libguestfs, in package python3-guestfs")
+    return guestfish.machine_environment(Runner(), tmp_path_factory.mktemp("appliance"))
 
 
 @pytest.fixture

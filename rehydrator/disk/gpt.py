@@ -16,11 +16,19 @@ from rehydrator.errors import CorruptError
 
 
 class Region(msgspec.Struct, frozen=True):
-    """A named part of a disk: a partition (``p3 boot``), part of the table (``gpt``) or a gap between them."""
+    """A named part of a disk: a partition (``p3 boot``), part of the table (``gpt``) or a gap between them.
+
+    ``number`` is that of the partition in the table, 0 for what is none.
+    """
 
     name: str
     extent: Extent
-    partition: bool = False
+    number: int = 0
+
+    @property
+    def partition(self) -> bool:
+        """Whether this is a partition."""
+        return self.number > 0
 
 
 class PartitionTable(msgspec.Struct, frozen=True):
@@ -128,7 +136,7 @@ def _regions(disk: Source, header: GptHeader, sector: int) -> Iterator[Region]:
             raise CorruptError(f"partition {number} overlaps or leaves the disk", offset=start)
         if start > at:
             yield Region("gap", Extent(at, start - at))
-        yield Region(_name(number, entry), Extent(start, end - start), partition=True)
+        yield Region(_name(number, entry), Extent(start, end - start), number)
         at = end
     backup = header.AlternateLBA * sector
     if at < backup <= disk.size - sector:

@@ -28,6 +28,17 @@ make_venv() {
     "$python" -m venv --clear "$VENV"
 }
 
+# Makes the system's bindings of libguestfs, which PyPI does not have, known to the environment. They serve one version
+# of Python only; without them the tests that need them are skipped.
+link_guestfs() {
+    local files target
+    files=$(/usr/bin/python3 -c 'import guestfs, libguestfsmod; print(guestfs.__file__, libguestfsmod.__file__)' \
+        2>/dev/null) || return 0
+    target=$("$PYTHON_BIN" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    # shellcheck disable=SC2086 # two paths without blanks
+    ln -sf $files "$target"
+}
+
 # What the environment was made from; pip is called only when this changes.
 venv_key() {
     printf '%s %s\n' "$ROOT" "$1"
@@ -61,5 +72,6 @@ require_venv() {
     "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable "$ROOT$extras" >&2
     # Where Python may not write bytecode by itself, each start would compile everything once more.
     "$PYTHON_BIN" -m compileall -q "$ROOT/rehydrator" >&2
+    [[ -z $extras ]] || link_guestfs
     venv_key "$extras" >"$VENV/.rehydrator$extras"
 }

@@ -40,12 +40,21 @@ install_packages() {
     fi
 }
 
+# have PROGRAM: whether it is there; python:NAME is a module of the system's own Python.
+have() {
+    if [[ $1 == python:* ]]; then
+        /usr/bin/python3 -c "import ${1#python:}" 2>/dev/null
+    else
+        command -v "$1" >/dev/null
+    fi
+}
+
 # Prints the lines of the package list whose program is not there.
 missing_programs() {
     local program debian fedora
     while read -r program debian fedora; do
         [[ -z $program || $program == \#* ]] && continue
-        command -v "$program" >/dev/null || printf '%s %s %s\n' "$program" "$debian" "$fedora"
+        have "$program" || printf '%s %s %s\n' "$program" "$debian" "$fedora"
     done <"$PACKAGE_LIST"
 }
 
