@@ -13,7 +13,7 @@ import msgspec
 from rehydrator.disk.extents import Data
 from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
-from rehydrator.engines.direct import artifact_source
+from rehydrator.engines.direct import Engine, artifact_source, edited_disk
 from rehydrator.errors import MismatchError, OutputError, RehydratorError, UsageError
 from rehydrator.manifest.schema import File, Manifest
 from rehydrator.progress import Progress, Task
@@ -21,9 +21,10 @@ from rehydrator.store.depot import Depot
 
 
 class Options(msgspec.Struct, frozen=True):
-    """``validate`` compares the sha256 of what was written; size is always compared."""
+    """``validate`` compares the sha256 of what was written; size is always compared. ``engine`` replays the edits."""
 
     validate: bool = True
+    engine: Engine = edited_disk
 
 
 class _TaskSink(Sink):
@@ -49,7 +50,7 @@ def emit(manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progre
     expected = manifest.content
     with progress.task(expected.name, expected.size) as task:
         try:
-            source = artifact_source(manifest, depot)
+            source = artifact_source(manifest, depot, engine=options.engine)
             if source.size != expected.size:
                 raise _mismatch(manifest, expected.size, source.size, "size")
             _copy_and_compare(source, manifest, out, task, options)
@@ -137,9 +138,9 @@ def _source_date_epoch() -> int:
     return int(value)
 
 
-def check(manifest: Manifest, depot: Depot, progress: Progress) -> None:
+def check(manifest: Manifest, depot: Depot, progress: Progress, engine: Engine = edited_disk) -> None:
     """Rehydrate an artifact to nowhere and compare its digest."""
-    emit(manifest, depot, [], progress, Options())
+    emit(manifest, depot, [], progress, Options(engine=engine))
 
 
 def _check_distinct(manifests: Sequence[Manifest]) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from rehydrator.engines.direct import Engine, edited_disk
 from rehydrator.errors import MismatchError
 from rehydrator.manifest.schema import Manifest
 from rehydrator.progress import Progress
@@ -29,9 +30,15 @@ def verify_files(store: Store, progress: Progress, jobs: int) -> list[Finding]:
     return _each(store.files(), lambda file: file.name, store.check_file, progress, jobs)
 
 
-def verify_artifacts(manifests: Sequence[Manifest], store: Store, progress: Progress, jobs: int) -> list[Finding]:
-    """Rehydrate each artifact to nowhere and compare its sha256."""
-    return _each(manifests, lambda item: item.shipped.name, lambda item: check(item, store, progress), progress, jobs)
+def verify_artifacts(
+    manifests: Sequence[Manifest], store: Store, progress: Progress, jobs: int, engine: Engine = edited_disk
+) -> list[Finding]:
+    """Rehydrate each artifact to nowhere, with ``engine``, and compare its sha256."""
+
+    def verify(item: Manifest) -> None:
+        check(item, store, progress, engine)
+
+    return _each(manifests, lambda item: item.shipped.name, verify, progress, jobs)
 
 
 def _each(

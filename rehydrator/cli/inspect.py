@@ -11,6 +11,8 @@ import msgspec
 
 from rehydrator import verify as flow
 from rehydrator.cli.common import arch_option, jobs_option, json_option, progress_option, store_option
+from rehydrator.cli.engine import appliance_option, engine_option
+from rehydrator.engines.choice import EngineName, opened
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.progress import Style, make_progress
 from rehydrator.report import info_text, list_table, store_report
@@ -56,16 +58,28 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, store_path: Pa
 @click.argument("names", nargs=-1, metavar="[PLATFORM…]")
 @arch_option
 @jobs_option("How many artifacts to rehydrate at once. Default: number of processors.")
+@engine_option
+@appliance_option
 @store_option
 @progress_option
-def verify(names: tuple[str, ...], arch: str | None, jobs: int | None, store_path: Path, style: Style) -> None:
+def verify(
+    names: tuple[str, ...],
+    arch: str | None,
+    jobs: int | None,
+    engine: EngineName,
+    appliance: Path | None,
+    store_path: Path,
+    style: Style,
+) -> None:
     """Check the store's own files, then rehydrate artifacts to nowhere and compare their sha256."""
     workers = jobs or os.cpu_count() or 1
     with Store(store_path, threads=1 if workers > 1 else None) as store:
         manifests = choose(store, architectures(store, arch or "all"), Choice(disks=names, everything=not names))
         progress = make_progress(style)
         findings = flow.verify_files(store, progress, workers)
-        findings += flow.verify_artifacts(manifests, store, progress, workers)
+        with opened(engine, manifests, store, progress, appliance) as replay:
+            at_once = workers if engine is EngineName.DIRECT else 1
+            findings += flow.verify_artifacts(manifests, store, progress, at_once, replay)
     bad = [finding for finding in findings if finding.problem]
     for finding in bad:
         click.echo(f"BAD {finding.name}: {finding.problem}")

@@ -9,6 +9,8 @@ import click
 
 from rehydrator import rehydrate as flow
 from rehydrator.cli.common import arch_option, progress_option, store_option
+from rehydrator.cli.engine import appliance_option, engine_option
+from rehydrator.engines.choice import EngineName, opened
 from rehydrator.errors import UsageError
 from rehydrator.progress import Style, make_progress
 from rehydrator.selection import Choice, architectures, choose
@@ -23,6 +25,8 @@ from rehydrator.store.reader import Store
 @click.option("--all", "everything", is_flag=True, help="Every artifact.")
 @arch_option
 @click.option("--skip-validate", is_flag=True, help="Do not compare the sha256 of what is written.")
+@engine_option
+@appliance_option
 @store_option
 @progress_option
 def rehydrate(
@@ -33,6 +37,8 @@ def rehydrate(
     everything: bool,
     arch: str | None,
     skip_validate: bool,
+    engine: EngineName,
+    appliance: Path | None,
     store_path: Path,
     style: Style,
 ) -> None:
@@ -54,12 +60,13 @@ def rehydrate(
             "refusing to write an image to a terminal", hint="Redirect standard output, or name a directory"
         )
     progress = make_progress(style)
-    options = flow.Options(validate=not skip_validate)
     with Store(store_path) as store:
         chosen = choose(store, architectures(store, arch), choice)
-        if dest != "-":
-            flow.to_directory(chosen, store, Path(dest), progress, options)
-        elif len(chosen) == 1:
-            flow.to_stream(chosen[0], store, sys.stdout.buffer, progress, options)
-        else:
-            flow.to_tar(chosen, store, sys.stdout.buffer, progress, options)
+        with opened(engine, chosen, store, progress, appliance) as replay:
+            options = flow.Options(validate=not skip_validate, engine=replay)
+            if dest != "-":
+                flow.to_directory(chosen, store, Path(dest), progress, options)
+            elif len(chosen) == 1:
+                flow.to_stream(chosen[0], store, sys.stdout.buffer, progress, options)
+            else:
+                flow.to_tar(chosen, store, sys.stdout.buffer, progress, options)

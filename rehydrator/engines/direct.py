@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Source
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.replay import BlobReader, Replay
@@ -26,6 +28,10 @@ from rehydrator.store.depot import Depot
 _MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain, so that a cycle ends
 
 
+# Makes a disk from its base and the edits of a body.
+Engine: TypeAlias = Callable[[Source, EditedDisk, BlobReader], Source]
+
+
 def _blob_reader(manifest: Manifest, depot: Depot) -> BlobReader:
     """Return a reader of the blobs that the manifest lists, by name."""
     refs: dict[str, BlobRef] = {ref.sha256: ref for ref in manifest.blobs}
@@ -38,9 +44,24 @@ def _blob_reader(manifest: Manifest, depot: Depot) -> BlobReader:
     return read
 
 
-def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
-    """Return the artifact's content, computed while it is read."""
-    source = body_source(manifest, depot, depth=depth)
+def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
+    """Replay the edits of a body over its base disk."""
+    if body.edits and isinstance(body.edits[0], Grow):
+        if body.edits[0].size < base.size:
+            raise StoreDamagedError("a grow edit would shrink the disk", actual=body.edits[0].size)
+        base = body.edits[0].grown(base)
+    replay = Replay(base, body.times, blobs)
+    for edit in body.edits:
+        try:
+            edit.apply(replay)
+        except (ValueError, IndexError, OverflowError, struct.error) as error:
+            raise StoreDamagedError(f"edit can't be applied: {error}", actual=edit.describe()) from error
+    return replay.disk
+
+
+def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk) -> Source:
+    """Return the artifact's content, computed while it is read; ``engine`` replays its own edits."""
+    source = body_source(manifest, depot, depth=depth, engine=engine)
     blobs = _blob_reader(manifest, depot)
     for record in reversed(manifest.layers):
         tables = [blobs(name) for name in getattr(record, "tables", ())]
@@ -48,13 +69,14 @@ def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Sour
     return source
 
 
-def body_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
+def body_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk) -> Source:
     """Return what lies inside the manifest's layers: usually the raw disk."""
     if depth > _MAX_DEPTH:
         raise StoreDamagedError("artifacts refer to each other in a circle", actual=manifest.artifact.key)
     match manifest.body:
         case EditedDisk() as body:
-            return edited_disk(base_source(manifest, depot, depth=depth), body, _blob_reader(manifest, depot))
+            base = base_source(manifest, depot, depth=depth)
+            return engine(base, body, _blob_reader(manifest, depot))
         case Relocated() as body:
             return _relocated(body, manifest, depot, depth)
         case Stored() as body:
@@ -75,23 +97,6 @@ def base_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
     if base == CANONICAL:
         return depot.canonical(arch)
     return body_source(depot.manifest_by_key(arch, base), depot, depth=depth + 1)
-
-
-def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Source:
-    """Replay the edits of a body over its base disk."""
-    if body.edits and isinstance(body.edits[0], Grow):
-        if body.edits[0].size < base.size:
-            raise StoreDamagedError("a grow edit would shrink the disk", actual=body.edits[0].size)
-        base = body.edits[0].grown(base)
-    if not body.edits:
-        return base
-    replay = Replay(base, body.times, blobs)
-    for edit in body.edits:
-        try:
-            edit.apply(replay)
-        except (ValueError, IndexError, OverflowError, struct.error) as error:
-            raise StoreDamagedError(f"edit can't be applied: {error}", actual=edit.describe()) from error
-    return replay.disk
 
 
 def _relocated(body: Relocated, manifest: Manifest, depot: Depot, depth: int) -> Source:

@@ -1,0 +1,92 @@
+"""The Python bindings of libguestfs, imported when they are needed, and what is used of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+from rehydrator.errors import UnsupportedError
+
+_HINT = (
+    "Install them (Debian, Ubuntu: python3-guestfs; Fedora: python3-libguestfs) and run rehydrator with that system's "
+    "Python, or link guestfs.py and libguestfsmod*.so into the environment of a Python of the same version. "
+    "The default engine needs none of this"
+)
+EventCallback = Callable[[int, int, bytes | str | None, Sequence[int]], None]
+
+
+class Handle(Protocol):
+    """What is called of ``guestfs.GuestFS``; guestfs(3) describes each function. All raise RuntimeError."""
+
+    def set_backend(self, backend: str) -> None:
+        """Choose how machines are started."""
+
+    def set_backend_setting(self, name: str, val: str) -> None:
+        """Change a setting of the backend."""
+
+    def set_path(self, searchpath: str) -> None:
+        """Use a fixed appliance."""
+
+    def set_verbose(self, verbose: int) -> None:
+        """Have the appliance talk on its console."""
+
+    def set_recovery_proc(self, recoveryproc: int) -> None:
+        """Have a process end the machine when this program dies."""
+
+    def set_event_callback(self, cb: EventCallback, event_bitmask: int) -> int:
+        """Call ``cb`` for events."""
+
+    def add_drive_opts(
+        self, filename: str, *, readonly: int, format: str, protocol: str, server: Sequence[str]
+    ) -> None:
+        """Add a drive."""
+
+    def launch(self) -> None:
+        """Start the machine."""
+
+    def shutdown(self) -> None:
+        """Stop the machine."""
+
+    def close(self) -> None:
+        """Free everything."""
+
+    def blockdev_flushbufs(self, device: str) -> None:
+        """Write and forget what the kernel holds of a device."""
+
+    def blockdev_rereadpt(self, device: str) -> None:
+        """Read a partition table again."""
+
+    def drop_caches(self, whattodrop: int) -> None:
+        """Forget clean pages, directories and inodes."""
+
+    def mount(self, mountable: str, mountpoint: str) -> None:
+        """Mount a file system."""
+
+    def pwrite(self, path: str, content: bytes, offset: int) -> int:
+        """Write into a file, whose blocks stay; return how many bytes were written."""
+
+    def truncate_size(self, path: str, size: int) -> None:
+        """Set the size of a file."""
+
+    def umount_all(self) -> None:
+        """Unmount everything."""
+
+
+class Bindings(Protocol):
+    """The module ``guestfs``."""
+
+    EVENT_APPLIANCE: int
+    EVENT_LIBRARY: int
+
+    def GuestFS(self, *, python_return_dict: bool) -> Handle:  # noqa: N802 - the module's own name
+        """Return a new handle."""
+
+
+def load() -> Bindings:
+    """Import the bindings. Raises UnsupportedError, with what to install, where there are none."""
+    try:
+        module: Any = importlib.import_module("guestfs")
+    except ImportError as error:
+        raise UnsupportedError(f"the Python bindings of libguestfs are missing: {error}", hint=_HINT) from error
+    return cast(Bindings, module)

@@ -1,0 +1,236 @@
+"""One virtual machine of libguestfs, started under guard and used for many disks.
+
+Its only drive is an :class:`~rehydrator.engines.guestfs.export.Export`, whose content may be exchanged while nothing is
+mounted: one start serves a whole release.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from rehydrator.disk.overlay import Overlay
+from rehydrator.disk.source import Source
+from rehydrator.engines.guestfs import kvm
+from rehydrator.engines.guestfs.bindings import Bindings, Handle, load
+from rehydrator.engines.guestfs.caller import Caller, StalledError
+from rehydrator.engines.guestfs.export import Export
+from rehydrator.errors import RehydratorError, UnsupportedError
+
+T = TypeVar("T")
+DEVICE = "/dev/sda"
+BACKEND_SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
+_CONSOLE_LINES = 12
+_CLOSING = 20.0  # seconds for libguestfs to clean up behind a machine that has ended
+_ALL_CACHES = 3
+_MAX_ROOM = 64
+_SHORT_ROOM = "/tmp"
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """How long a machine may take, in seconds.
+
+    ``silence``: nothing new on its console while it starts with KVM. ``start``: the whole start, also in emulation.
+    ``call``: one call into the running machine.
+    """
+
+    silence: float = 20.0
+    start: float = 300.0
+    call: float = 300.0
+
+
+class _Console:
+    """The last that the appliance said, and when."""
+
+    def __init__(self) -> None:
+        self._text: deque[str] = deque(maxlen=4096)
+        self.heard = time.monotonic()
+
+    def hear(self, _event: int, _handle: int, text: bytes | str | None, _numbers: Sequence[int]) -> None:
+        """Take in what libguestfs passes on."""
+        self.heard = time.monotonic()
+        if text:
+            self._text.append(text.decode(errors="replace") if isinstance(text, bytes) else text)
+
+    def lines(self) -> list[str]:
+        """Return the last lines."""
+        lines = "".join(self._text).replace("\r", "").splitlines()
+        return [line for line in lines if line.strip()][-_CONSOLE_LINES:]
+
+
+class Machine:
+    """A running machine with a drive of ``size`` bytes; use it as a context manager.
+
+    ``appliance`` is the directory of a fixed appliance, None for what libguestfs makes itself. ``say`` is told what a
+    person should know.
+    """
+
+    def __init__(
+        self, size: int, say: Callable[[str], None], *, appliance: Path | None = None, guard: Guard | None = None
+    ) -> None:
+        self._say = say
+        self._appliance = appliance
+        self._guard = guard or Guard()
+        self._directory = tempfile.TemporaryDirectory(prefix="rehydrator-", dir=_socket_room())
+        self._export = Export(size, Path(self._directory.name) / "disk")
+        self._caller = Caller()
+        self._handle: Handle | None = None
+        self._console = _Console()
+
+    def __enter__(self) -> Self:
+        try:
+            bindings = load()
+            self._export.start()
+            self._launch(bindings)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None and self._handle is not None:
+            try:
+                self.call(lambda handle: handle.shutdown())
+            finally:
+                self._close()
+        else:
+            self._close()
+
+    def _launch(self, bindings: Bindings) -> None:
+        tried_kvm = self._may_use_kvm()
+        if tried_kvm:
+            try:
+                self._start(bindings, tcg=False)
+            except (StalledError, RuntimeError):
+                self._drop()
+            else:
+                kvm.remember(works=True)
+                return
+        try:
+            self._start(bindings, tcg=True)
+        except StalledError:
+            raise self._failed(f"the appliance did not start within {self._guard.start:.0f} s") from None
+        except RuntimeError as error:
+            raise self._failed(f"the appliance does not start: {_first_line(error)}") from error
+        if tried_kvm:  # and only now it is known that nothing else was wrong
+            kvm.remember(works=False)
+            self._say("KVM starts no machine on this host; emulation is used instead, which is slower")
+
+    def _may_use_kvm(self) -> bool:
+        return "force_tcg" not in os.environ.get(BACKEND_SETTINGS, "") and kvm.accessible() and not kvm.known_to_fail()
+
+    def _start(self, bindings: Bindings, *, tcg: bool) -> None:
+        handle = bindings.GuestFS(python_return_dict=True)
+        self._handle = handle
+        self._console = _Console()
+        handle.set_backend("direct")
+        if tcg:
+            handle.set_backend_setting("force_tcg", "1")
+        if self._appliance is not None:
+            handle.set_path(str(self._appliance))
+        handle.set_verbose(1)
+        handle.set_event_callback(self._console.hear, bindings.EVENT_APPLIANCE | bindings.EVENT_LIBRARY)
+        handle.add_drive_opts("/", readonly=0, format="raw", protocol="nbd", server=[f"unix:{self._export.path}"])
+
+        def alive(seconds: float) -> bool:
+            silent = time.monotonic() - self._console.heard
+            return seconds < self._guard.start and (tcg or silent < self._guard.silence)
+
+        self._caller.run(handle.launch, alive)
+
+    def call(self, function: Callable[[Handle], T]) -> T:
+        """Call into the machine. Raises RehydratorError for what libguestfs refuses, and when it takes too long."""
+        handle = self._handle
+        assert handle is not None
+        try:
+            return self._caller.run(lambda: function(handle), lambda seconds: seconds < self._guard.call)
+        except StalledError:
+            raise self._failed(f"the appliance did not answer within {self._guard.call:.0f} s") from None
+        except RuntimeError as error:
+            if self._export.error is not None:
+                raise self._export.error from error
+            raise self._failed(f"the appliance failed: {_first_line(error)}") from error
+
+    def insert(self, disk: Source) -> Overlay:
+        """Give the drive the content of ``disk``, followed by zeros; return the overlay that takes what is written."""
+        overlay = self._export.insert(disk)
+        self.call(_forget)
+        return overlay
+
+    def _failed(self, message: str) -> RehydratorError:
+        lines = self._console.lines()
+        said = "Its console said last:\n  " + "\n  ".join(lines) if lines else "Its console said nothing"
+        return UnsupportedError(message, hint=f"{said}\nThe default engine needs no appliance")
+
+    def _drop(self) -> None:
+        """End the machine and free its handle."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        self._kill()
+        try:
+            self._caller.run(handle.close, lambda seconds: seconds < _CLOSING)
+        except (StalledError, RuntimeError):
+            return
+
+    def _kill(self) -> None:
+        """End the emulator of this machine, known by the socket that its command line names, and no other process."""
+        for process in _children():
+            if str(self._export.path).encode() in _command_line(process):
+                try:
+                    os.kill(process, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+    def _close(self) -> None:
+        self._drop()
+        self._caller.close(_CLOSING)
+        self._export.close()
+        self._directory.cleanup()
+
+
+def _socket_room() -> str:
+    """Return where a directory for sockets may be made: their paths are limited to some hundred bytes."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= _MAX_ROOM else _SHORT_ROOM
+
+
+def _forget(handle: Handle) -> None:
+    """Make the guest's kernel read the drive again, partition table included."""
+    handle.drop_caches(_ALL_CACHES)
+    handle.blockdev_flushbufs(DEVICE)
+    handle.blockdev_rereadpt(DEVICE)
+
+
+def _first_line(error: RuntimeError) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _children() -> list[int]:
+    """Return the processes that this one started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # has ended
+            if int(fields[1]) == os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def _command_line(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""

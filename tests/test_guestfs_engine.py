@@ -1,0 +1,229 @@
+"""The guestfs engine: the guard around its machine, settling, and the real appliance."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rehydrator.disk.overlay import Overlay
+from rehydrator.disk.source import BytesSource
+from rehydrator.engines.guestfs import kvm
+from rehydrator.engines.guestfs.engine import SECTOR, Settlement, settle
+from rehydrator.engines.guestfs.machine import Guard, Machine
+from rehydrator.errors import RehydratorError, UnsupportedError
+from tests.support.cli import PROGRAM, environment, fine, run
+
+FAKE = Path(__file__).parent / "support" / "fake_guestfs"
+QUICK = Guard(silence=0.3, start=1.0, call=0.5)
+
+
+class Fake:
+    """The stand-in for libguestfs, set up for one test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "machines"
+        self.cache = directory / "cache"
+        self.temporary = Path(tempfile.mkdtemp(prefix="fake-"))  # a short path, as sockets need it
+
+    def environment(self, mode: str) -> dict[str, str]:
+        return {
+            "FAKE_GUESTFS": mode,
+            "FAKE_GUESTFS_PIDS": str(self.log),
+            "XDG_CACHE_HOME": str(self.cache),
+            "TMPDIR": str(self.temporary),
+            "PYTHONPATH": str(FAKE),
+        }
+
+    @property
+    def machines(self) -> list[str]:
+        """How machines were started, in order."""
+        return [line.split()[1] for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def nothing_left(self) -> bool:
+        """Tell that no machine runs and that no temporary file is there."""
+        processes = [int(line.split()[0]) for line in self.log.read_text().splitlines()]
+        running = [process for process in processes if _runs(process)]
+        return not running and not list(self.temporary.iterdir())
+
+
+def _runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Fake]]:
+    """Give a function that puts the stand-in in place, on a host that offers KVM."""
+    found = Fake(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(found.temporary))
+    monkeypatch.syspath_prepend(str(FAKE))
+    monkeypatch.delitem(sys.modules, "guestfs", raising=False)
+    monkeypatch.delenv("LIBGUESTFS_BACKEND_SETTINGS", raising=False)
+    monkeypatch.setattr(kvm, "accessible", lambda: True)
+
+    def set_up(mode: str) -> Fake:
+        for name, value in found.environment(mode).items():
+            if name != "PYTHONPATH":
+                monkeypatch.setenv(name, value)
+        return found
+
+    yield set_up
+    sys.modules.pop("guestfs", None)  # the next test may want the real one
+    found.temporary.rmdir()
+
+
+def test_a_machine_is_started_and_ended(fake: Callable[[str], Fake]) -> None:
+    found = fake("fine")
+    said: list[str] = []
+    with Machine(1 << 20, said.append, guard=QUICK) as machine:
+        assert machine.insert(BytesSource(b"x" * 512)).read(0, 512) == b"x" * 512
+        assert not found.nothing_left()
+    assert (found.machines, said) == (["kvm"], [])
+    assert found.nothing_left()
+
+
+def test_kvm_that_hangs_is_given_up_once(fake: Callable[[str], Fake]) -> None:
+    found = fake("kvm-hangs")
+    said: list[str] = []
+    for _ in range(2):
+        with Machine(1 << 20, said.append, guard=QUICK):
+            pass
+    assert found.machines == ["kvm", "tcg", "tcg"]
+    assert said == ["KVM starts no machine on this host; emulation is used instead, which is slower"]
+    assert found.nothing_left()
+
+
+def test_the_user_may_ask_for_emulation(fake: Callable[[str], Fake], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fake("fine")
+    monkeypatch.setenv("LIBGUESTFS_BACKEND_SETTINGS", "force_tcg")
+    with Machine(1 << 20, print, guard=QUICK):
+        pass
+    assert found.machines == ["tcg"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("hangs", r"did not start within 1 s.*the last words of the kernel"),
+        ("exits", r"does not start: guestfs_launch failed\. .*the last words of the kernel"),
+    ],
+)
+def test_what_never_starts_is_reported(mode: str, message: str, fake: Callable[[str], Fake]) -> None:
+    found = fake(mode)
+    with pytest.raises(UnsupportedError) as caught, Machine(1 << 20, print, guard=QUICK):
+        pass
+    assert re.search(message, str(caught.value), re.DOTALL)
+    assert found.machines == ["kvm", "tcg"]
+    assert not kvm.known_to_fail()  # something else may be wrong
+    assert found.nothing_left()
+
+
+def test_a_call_that_never_ends_is_given_up(fake: Callable[[str], Fake]) -> None:
+    found = fake("stuck")
+    with pytest.raises(RehydratorError, match="did not answer"), Machine(1 << 20, print, guard=QUICK) as machine:
+        machine.insert(BytesSource(bytes(512)))
+    assert found.nothing_left()
+
+
+def test_without_bindings_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "guestfs", None)
+    with (
+        pytest.raises(UnsupportedError, match=r"bindings of libguestfs are missing.*python3-guestfs"),
+        Machine(1, print),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("command", ["rehydrate", "verify"])
+def test_sectors_that_no_driver_makes_are_settled(
+    command: str, fake: Callable[[str], Fake], real_store: Path, tmp_path: Path
+) -> None:
+    found = fake("fine")
+    out = tmp_path / "out"
+    words: dict[str, list[str | Path]] = {
+        "rehydrate": ["rehydrate", out, "--disk", "openstack"],
+        "verify": ["verify", "openstack"],
+    }
+    done = run(*words[command], "--store", real_store, "--engine", "guestfs", env=found.environment("fine"))
+    assert done.code == 0, done.err
+    assert re.search(r"0 of (\d+) sectors made by the driver, \1 settled", done.err)
+    assert len(found.machines) == 1
+    assert found.nothing_left()
+
+
+def test_an_interrupt_leaves_nothing(fake: Callable[[str], Fake], real_store: Path, tmp_path: Path) -> None:
+    found = fake("hangs")
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*PROGRAM, "rehydrate", str(out), "--disk", "qemu", "--store", str(real_store), "--engine", "guestfs"],
+        env=environment(found.environment("hangs")),
+        stderr=subprocess.PIPE,
+    )
+    end = time.monotonic() + 120
+    while not found.machines and time.monotonic() < end:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert found.nothing_left()
+    assert not out.exists() or not list(out.iterdir())
+
+
+def _disk(*sectors: int) -> bytes:
+    return b"".join(bytes([value]) * SECTOR for value in sectors)
+
+
+@pytest.mark.parametrize(
+    ("driven", "wanted", "account"),
+    [
+        ((1, 2, 3, 4), (1, 2, 3, 4), Settlement()),
+        ((9, 2, 3, 4), (9, 2, 3, 4), Settlement(made=1)),
+        ((9, 2, 3, 4), (8, 2, 3, 4), Settlement(settled=1)),
+        ((9, 2, 3, 4), (1, 2, 3, 4), Settlement(restored=1)),
+        ((9, 7, 3, 5), (9, 2, 6, 4), Settlement(made=1, settled=1, restored=2)),
+    ],
+)
+def test_each_touched_or_recorded_sector_is_settled(
+    driven: tuple[int, ...], wanted: tuple[int, ...], account: Settlement
+) -> None:
+    before = _disk(1, 2, 3, 4)
+    disks = []
+    for sectors in (driven, wanted):
+        overlay = Overlay(BytesSource(before))
+        for number, value in enumerate(sectors):
+            if value != before[number * SECTOR]:
+                overlay.write(number * SECTOR, bytes([value]) * SECTOR)
+        disks.append(overlay)
+    result, found = settle(BytesSource(before), *disks)
+    assert result.read(0, len(before)) == _disk(*wanted)
+    assert found == account
+
+
+@pytest.mark.builder
+def test_a_real_driver_and_the_direct_engine_give_the_same(
+    real_store: Path, tmp_path: Path, appliance_environment: dict[str, str]
+) -> None:
+    engines: dict[str, dict[str, str]] = {"direct": {}, "guestfs": appliance_environment}
+    said = {}
+    for engine, env in engines.items():
+        done = fine("rehydrate", tmp_path / engine, "--all", "--store", real_store, "--engine", engine, env=env)
+        said[engine] = done.err
+    names, others = ({path.name for path in (tmp_path / engine).iterdir()} for engine in engines)
+    assert names == others
+    for name in names:
+        assert (tmp_path / "direct" / name).read_bytes() == (tmp_path / "guestfs" / name).read_bytes()
+    accounts = re.findall(r"(\d+) of (\d+) sectors made by the driver", said["guestfs"])
+    assert len(accounts) == len(names) - 1  # metal's disk has no edits
+    assert sum(int(made) for made, _all in accounts) > 0
