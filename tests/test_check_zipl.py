@@ -57,7 +57,10 @@ def installed(disks: Disks, image: Path, platform: str, parmline: str | None = N
 
 
 @pytest.fixture(scope="module")
-def disks(real_zipl: Callable[[str], roots.Zipl], tmp_path_factory: pytest.TempPathFactory) -> Disks:
+def disks(
+    need: Callable[..., None], real_zipl: Callable[[str], roots.Zipl], tmp_path_factory: pytest.TempPathFactory
+) -> Disks:
+    need("debugfs")
     where = tmp_path_factory.mktemp("s390x")
     raw = where / "raw.img"
     make_disk(raw, ["-b", "1024"])
@@ -171,8 +174,16 @@ def structures(report: Report, name: str) -> dict[str, list[str]]:
     return {change.structure: change.fields for change in part.changes if change.cause == Cause.BOOTMAP}
 
 
+def blocks_of_bootmap(image: Path) -> set[int]:
+    """Return where the bootmap lies, as debugfs sees it."""
+    partition = f"{image}?offset={BOOT_START}"
+    done = subprocess.run(["debugfs", "-R", "blocks /bootmap", partition], capture_output=True, text=True, check=True)
+    return set(map(int, done.stdout.split()))
+
+
 def test_another_parmline_is_explained(disks: Disks, tmp_path: Path) -> None:
     image = installed(disks, tmp_path / "a-openstack.s390x.raw", "openstack")
+    assert blocks_of_bootmap(image) == blocks_of_bootmap(disks.metal)
     report = compare_files(disks.metal, image, Options())
     check_account(report)
     assert report.total.unexplained == 0
@@ -185,6 +196,26 @@ def test_another_parmline_is_explained(disks: Disks, tmp_path: Path) -> None:
     assert "boot loader" in report.verdict
     assert "/bootmap" not in report.verdict
     assert "zipl boot record and bootmap of p3 boot" in report.checked
+    assert report.health == []
+
+
+def _small_file(boot: Path) -> None:
+    (boot / "small").write_bytes(bytes(range(200)) * 50)
+
+
+def test_a_bootmap_elsewhere_is_explained(disks: Disks, tmp_path: Path) -> None:
+    """The same bootmap, its first blocks elsewhere: the header at its new place, and pointers to the heap."""
+    image = disks.copy(tmp_path / "a-metal.s390x.raw", disks.raw)
+    write_entry(image, options_of("metal"))
+    change_files(image, _small_file)
+    run_zipl(image, disks.zipl, options_of("metal") + FIRST_BOOT, 512)
+    assert blocks_of_bootmap(image) != blocks_of_bootmap(disks.metal)
+    report = compare_files(disks.metal, image, Options())
+    check_account(report)
+    assert report.total.unexplained == 0
+    found = structures(report, "p3 boot")
+    assert set(found) == {"bootmap header", "segment table"}
+    assert all(field.startswith("segment pointer") for field in found["segment table"])
     assert report.health == []
 
 
