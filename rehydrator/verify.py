@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from rehydrator.engines.direct import Engine, edited_disk
+from rehydrator.engines.direct import Engine, body_source, edited_disk
 from rehydrator.errors import MismatchError
-from rehydrator.manifest.schema import Manifest
+from rehydrator.manifest.schema import EditedDisk, Manifest
 from rehydrator.progress import Progress
 from rehydrator.rehydrate import check
 from rehydrator.store.reader import Store
@@ -39,6 +40,31 @@ def verify_artifacts(
         check(item, store, progress, engine)
 
     return _each(manifests, lambda item: item.shipped.name, verify, progress, jobs)
+
+
+def verify_mounted(
+    manifests: Sequence[Manifest], store: Store, progress: Progress, appliance: Path | None = None
+) -> list[Finding]:
+    """Mount each disk in a virtual machine and compare what is seen with its manifest and the canonical disk."""
+    from rehydrator.engines.guestfs.machine import Machine  # noqa: PLC0415 - most runs need none of it
+    from rehydrator.engines.guestfs.mounted import Mounts  # noqa: PLC0415
+
+    edited = [item for item in manifests if isinstance(item.body, EditedDisk)]
+    for item in manifests:
+        if item not in edited:
+            progress.say(f"{item.shipped.name} is no edited disk and is not mounted")
+    if not edited:
+        return []
+    size = max(body_source(item, store).size for item in edited)
+    with Machine(size, progress.say, appliance=appliance) as machine:
+        mounts = Mounts(machine, store)
+
+        def verify(item: Manifest) -> None:
+            problems = mounts.problems(item)
+            if problems:
+                raise MismatchError("; ".join(problems))
+
+        return _each(edited, lambda item: f"{item.shipped.name}, mounted", verify, progress, 1)
 
 
 def _each(

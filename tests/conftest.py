@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rehydrator.engines.guestfs.machine import Machine
 from release_builder import guestfish
 from release_builder import zipl as roots
 from release_builder.tools import Runner
@@ -85,10 +86,24 @@ def real_zipl(need: Callable[..., None]) -> Callable[[str], roots.Zipl]:
 
 @pytest.fixture(scope="session")
 def appliance_environment(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which a real libguestfs appliance starts."""
+    """The environment in which a real libguestfs appliance starts; whether KVM works is found out by rehydrator."""
     need(*(tool.program for tool in guestfish.TOOLS), "apt-get")
     pytest.importorskip("guestfs", reason="the Python bindings of libguestfs, in package python3-guestfs")
-    return guestfish.machine_environment(Runner(), tmp_path_factory.mktemp("appliance"))
+    return guestfish.kernel_environment(Runner(), tmp_path_factory.mktemp("appliance") / "kernel")
+
+
+@pytest.fixture(scope="session")
+def machine(appliance_environment: dict[str, str]) -> Iterator[Machine]:
+    """A real libguestfs machine with a drive of 2 GiB, one for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in appliance_environment.items():
+            patch.setenv(name, value)
+        running = Machine(2 << 30, print)
+        running.__enter__()
+    try:
+        yield running
+    finally:
+        running.__exit__(None, None, None)
 
 
 @pytest.fixture

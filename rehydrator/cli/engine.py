@@ -20,5 +20,5 @@ engine_option = click.option(
 appliance_option = click.option(
     "--appliance",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The directory of a fixed libguestfs appliance for --engine guestfs.",
+    help="The directory of a fixed libguestfs appliance for what needs a virtual machine.",
 )

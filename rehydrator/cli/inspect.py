@@ -59,6 +59,7 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, store_path: Pa
 @arch_option
 @jobs_option("How many artifacts to rehydrate at once. Default: number of processors.")
 @engine_option
+@click.option("--mount", is_flag=True, help="Also mount each disk in a virtual machine and compare all of its files.")
 @appliance_option
 @store_option
 @progress_option
@@ -67,6 +68,7 @@ def verify(
     arch: str | None,
     jobs: int | None,
     engine: EngineName,
+    mount: bool,
     appliance: Path | None,
     store_path: Path,
     style: Style,
@@ -80,6 +82,8 @@ def verify(
         with opened(engine, manifests, store, progress, appliance) as replay:
             at_once = workers if engine is EngineName.DIRECT else 1
             findings += flow.verify_artifacts(manifests, store, progress, at_once, replay)
+        if mount:
+            findings += flow.verify_mounted(manifests, store, progress, appliance)
     bad = [finding for finding in findings if finding.problem]
     for finding in bad:
         click.echo(f"BAD {finding.name}: {finding.problem}")

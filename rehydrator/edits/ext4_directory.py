@@ -54,6 +54,10 @@ class Ext4Directory(msgspec.Struct, tag="ext4.directory", tag_field="op", frozen
             if item.inode and item.name not in _DOTS
         }
 
+    def paths(self) -> set[str]:
+        """Return the paths that came, went or were given to other files."""
+        return {path for field in ("added", "removed", "retargeted") for path in self._paths(field)}
+
     def literal_bytes(self) -> int:
         """Return none: names are there to be read."""
         return 0

@@ -32,7 +32,7 @@ _MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain,
 Engine: TypeAlias = Callable[[Source, EditedDisk, BlobReader], Source]
 
 
-def _blob_reader(manifest: Manifest, depot: Depot) -> BlobReader:
+def blob_reader(manifest: Manifest, depot: Depot) -> BlobReader:
     """Return a reader of the blobs that the manifest lists, by name."""
     refs: dict[str, BlobRef] = {ref.sha256: ref for ref in manifest.blobs}
 
@@ -62,7 +62,7 @@ def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
 def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk) -> Source:
     """Return the artifact's content, computed while it is read; ``engine`` replays its own edits."""
     source = body_source(manifest, depot, depth=depth, engine=engine)
-    blobs = _blob_reader(manifest, depot)
+    blobs = blob_reader(manifest, depot)
     for record in reversed(manifest.layers):
         tables = [blobs(name) for name in getattr(record, "tables", ())]
         source = layer_for(record).wrap(source, record, tables)
@@ -76,7 +76,7 @@ def body_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Eng
     match manifest.body:
         case EditedDisk() as body:
             base = base_source(manifest, depot, depth=depth)
-            return engine(base, body, _blob_reader(manifest, depot))
+            return engine(base, body, blob_reader(manifest, depot))
         case Relocated() as body:
             return _relocated(body, manifest, depot, depth)
         case Stored() as body:

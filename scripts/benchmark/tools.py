@@ -17,8 +17,6 @@ PROGRAMS = {
     "casync": ("casync", "--version"),
     "qemu-img": ("qemu-utils", "--version"),
     "sha256sum": ("coreutils", "--version"),
-    "cmp": ("diffutils", "--version"),
-    "virt-diff": ("libguestfs-tools", "--version"),
 }
 
 

@@ -24,26 +24,27 @@ _KVM_DEADLINE = 60.0
 
 
 def machine_environment(runner: Runner, work: Path) -> dict[str, str]:
-    """Return what makes the appliance start: its kernel, and KVM only where that works.
-
-    The kernel comes from Debian's package, unpacked below ``work``. A kernel in /boot need not be there, and on
-    Ubuntu only root may read it. Where apt does not know the package, libguestfs looks in /boot. What the caller has
-    set already is kept.
-    """
-    environment = {"LIBGUESTFS_BACKEND": "direct"}
-    if _KERNEL not in os.environ:
-        environment |= _packaged_kernel(runner, work / "kernel")
+    """Return what makes the appliance start: its kernel, unpacked below ``work``, and KVM only where that works."""
+    environment = kernel_environment(runner, work / "kernel")
     environment[_BACKEND_SETTINGS] = working_backend(runner, environment)
     return environment
 
 
-def _packaged_kernel(runner: Runner, target: Path) -> dict[str, str]:
+def kernel_environment(runner: Runner, target: Path) -> dict[str, str]:
+    """Return what gives the appliance its kernel: that of Debian's package, unpacked in ``target``.
+
+    A kernel in /boot need not be there, and on Ubuntu only root may read it. Where apt does not know the package,
+    libguestfs looks in /boot. A kernel that the caller has set already is kept.
+    """
+    environment = {"LIBGUESTFS_BACKEND": "direct"}
+    if _KERNEL in os.environ:
+        return environment
     try:
         name = packages.resolve_kernel(runner, KERNEL_METAPACKAGE)
     except CancelledBuildError:
         raise
     except BuildError:
-        return {}
+        return environment
     cache = packages.cache_directory()
     package = packages.fetch(runner, [name], cache)[name]
     target.mkdir()
@@ -54,7 +55,7 @@ def _packaged_kernel(runner: Runner, target: Path) -> dict[str, str]:
     # An appliance is kept for the next build, for each kernel its own.
     appliance = cache / f"appliance-{version}"
     appliance.mkdir(exist_ok=True)
-    return {
+    return environment | {
         _KERNEL: str(kernel),
         "SUPERMIN_MODULES": str(target / "lib/modules" / version),
         "LIBGUESTFS_CACHEDIR": str(appliance),

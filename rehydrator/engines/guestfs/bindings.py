@@ -72,6 +72,36 @@ class Handle(Protocol):
     def umount_all(self) -> None:
         """Unmount everything."""
 
+    def list_partitions(self) -> list[str]:
+        """Return the devices of all partitions."""
+
+    def part_to_partnum(self, partition: str) -> int:
+        """Return the number of a partition."""
+
+    def vfs_type(self, mountable: str) -> str:
+        """Return the type of a file system, empty for none."""
+
+    def vfs_label(self, mountable: str) -> str:
+        """Return the label of a file system, empty for none."""
+
+    def e2fsck(self, device: str, *, correct: int, forceall: int) -> None:
+        """Check an ext file system; with ``forceall`` whatever is wrong is put right."""
+
+    def xfs_repair(self, device: str, *, nomodify: int) -> int:
+        """Check an XFS file system; return 0 if it is fine."""
+
+    def feature_available(self, groups: Sequence[str]) -> int:
+        """Tell whether the appliance can do all of these."""
+
+    def fsck(self, fstype: str, device: str) -> int:
+        """Check a file system; return 0 if it is fine."""
+
+    def mount_options(self, options: str, mountable: str, mountpoint: str) -> None:
+        """Mount a file system."""
+
+    def tar_out(self, directory: str, tarfile: str, *, xattrs: int) -> None:
+        """Write a directory with all below it as a tar stream."""
+
 
 class Bindings(Protocol):
     """The module ``guestfs``."""

@@ -147,12 +147,19 @@ class Machine:
 
         self._caller.run(handle.launch, alive)
 
-    def call(self, function: Callable[[Handle], T]) -> T:
-        """Call into the machine. Raises RehydratorError for what libguestfs refuses, and when it takes too long."""
+    def call(self, function: Callable[[Handle], T], heard: Callable[[], float] = lambda: 0.0) -> T:
+        """Call into the machine. Raises RehydratorError for what libguestfs refuses, and when it takes too long.
+
+        A call that gives its result bit by bit may take longer: ``heard`` tells when the last came (monotonic seconds).
+        """
         handle = self._handle
         assert handle is not None
+
+        def alive(seconds: float) -> bool:
+            return min(seconds, time.monotonic() - heard()) < self._guard.call
+
         try:
-            return self._caller.run(lambda: function(handle), lambda seconds: seconds < self._guard.call)
+            return self._caller.run(lambda: function(handle), alive)
         except StalledError:
             raise self._failed(f"the appliance did not answer within {self._guard.call:.0f} s") from None
         except RuntimeError as error:

@@ -1,0 +1,147 @@
+"""``verify --mount``: what a real kernel sees of a disk, compared with its manifest."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from rehydrator.disk.extents import Extent
+from rehydrator.disk.gpt import read_table
+from rehydrator.disk.overlay import Overlay
+from rehydrator.disk.source import Window
+from rehydrator.engines.direct import body_source
+from rehydrator.engines.guestfs.bindings import Handle
+from rehydrator.engines.guestfs.files import Named
+from rehydrator.engines.guestfs.machine import Machine
+from rehydrator.engines.guestfs.mounted import Mounts, problems
+from rehydrator.engines.guestfs.tree import Node, Tree, read_tree
+from rehydrator.engines.guestfs.view import View, Volume, look
+from rehydrator.fs.ext4.owner import Ext4Filesystem
+from rehydrator.fs.place import Kind
+from rehydrator.store.reader import Store
+from tests.support.cli import fine
+
+FILE = Node("file", 0o644, 0, 0, 3, "", "aa", ())
+OPENSTACK = "openstack.qcow2.xz.disk"
+BOOT, ROOT = "/dev/sda3", "/dev/sda4"
+
+
+def test_a_tree_is_read_from_a_tar_stream() -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(_member("./", tarfile.DIRTYPE, mode=0o755))
+        labelled = _member("./a", size=3, pax_headers={"SCHILY.xattr.security.selinux": "boot_t\0", "comment": "x"})
+        archive.addfile(labelled, io.BytesIO(b"abc"))
+        archive.addfile(_member("./b", tarfile.LNKTYPE, linkname="./a"))
+        archive.addfile(_member("./c", tarfile.SYMTYPE, linkname="a"))
+    nodes = read_tree(io.BytesIO(stream.getvalue())).nodes
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert nodes == {
+        "/": Node("directory", 0o755, 0, 0, 0, "", "", ()),
+        "/a": Node("file", 0o644, 0, 0, 3, "", abc, ("security.selinux=boot_t",)),
+        "/b": Node("file", 0o644, 0, 0, 3, "", abc, ("security.selinux=boot_t",)),
+        "/c": Node("symbolic link", 0o644, 0, 0, 0, "a", "", ()),
+    }
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    for field, value in fields.items():
+        setattr(member, field, value)
+    return member
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/plain/x", "/plain/x"),
+        ("/loader/entries/x", "/loader.1/entries/x"),
+        ("/boot/boot/loader/x", "/loader.1/x"),
+        ("/up/x", "/plain/x"),
+        ("/absolute/x", "/plain/x"),
+        ("/round/x", "/round/x"),
+        ("/loader", "/loader"),
+    ],
+)
+def test_symbolic_links_on_the_way_are_followed(path: str, expected: str) -> None:
+    links = {"/loader": "loader.1", "/boot": ".", "/sub/up": "../plain", "/up": "sub/up", "/absolute": "/plain"}
+    links |= {"/round": "round"}
+    tree = Tree({at: Node("symbolic link", 0o777, 0, 0, 0, link, "", ()) for at, link in links.items()})
+    assert tree.resolve(path) == expected
+
+
+def test_partitions_that_differ_are_told() -> None:
+    boot = Volume("ext4", "boot", "", Tree({"/a": FILE}))
+    root = Volume("xfs", "root", "", Tree({}))
+    other = Volume("xfs", "ROOT", "xfs_repair finds errors", Tree({}))
+    assert problems(View({"p3": boot, "p4": root}), View({"p4": other, "p5": boot}), []) == [
+        "p3: partition is missing",
+        "p4: xfs_repair finds errors",
+        "p4: xfs 'ROOT' instead of xfs 'root'",
+        "p5: partition is not in the canonical disk",
+    ]
+
+
+def _change(handle: Handle) -> None:
+    """Change files as no manifest says."""
+    guest = cast(Any, handle)  # a person may call more than the engine does
+    guest.mount(BOOT, "/")
+    guest.chmod(0o600, "/grub2/grub.cfg")
+    guest.write("/grub2/console.cfg", b"abc")
+    guest.rm("/coreos/platforms.json")
+    guest.mkdir("/new")
+    guest.lsetxattr("security.selinux", "else", 4, "/grub2/grubenv")
+    guest.umount_all()
+    guest.mount_options("nouuid", ROOT, "/")
+    guest.ln_sf("elsewhere", "/coreos-aleph-version.json")
+    guest.umount_all()
+
+
+def _damage(disk: Overlay) -> None:
+    """Let the first blocks of the boot partition look free."""
+    region = next(region for region in read_table(disk).regions if region.number == 3)
+    bitmap = next(
+        place
+        for place in Ext4Filesystem(Window(disk, *region.extent)).places([Extent(0, region.extent.length)])
+        if place.kind is Kind.BLOCK_BITMAP
+    )
+    disk.write(region.extent.offset + bitmap.start, bytes(16))
+
+
+@pytest.mark.builder
+def test_what_no_manifest_says_is_found(real_store: Path, machine: Machine) -> None:
+    with Store(real_store) as store:
+        manifest = store.manifest_by_key("x86_64", OPENSTACK)
+        disk = body_source(manifest, store)
+        assert Mounts(machine, store).problems(manifest) == []
+        before = look(machine, disk)
+        changed = machine.insert(disk)
+        machine.call(_change)
+        entry = before.volumes["p3 boot"].tree.resolve("/loader/entries/ostree-1-fedora-coreos.conf")
+        named = [Named("p3 boot", entry, b"other")]
+        told = problems(before, look(machine, changed), named)
+        assert [re.sub(r"[0-9a-f]{64}", "HASH", text) for text in told] == [
+            "p3 boot: /coreos/platforms.json is missing",
+            "p3 boot: /grub2/console.cfg: size 3 instead of 190, sha256 HASH instead of HASH",
+            "p3 boot: /grub2/grub.cfg: mode 0600 instead of 0644",
+            "p3 boot: /grub2/grubenv: attributes security.selinux=else instead of "
+            "security.selinux=system_u:object_r:boot_t:s0",
+            f"p3 boot: {entry} has not the content that the manifest tells",
+            "p3 boot: /new is not in the canonical disk",
+            "p4 root: /coreos-aleph-version.json: link elsewhere instead of .aleph-version.json",
+        ]
+        _damage(changed)
+        [first, *_rest] = problems(before, look(machine, changed), named)
+        assert re.match(r"p3 boot: e2fsck corrects .*block bitmap of group 0", first)
+
+
+@pytest.mark.builder
+def test_verify_mounts_each_disk(real_store: Path, appliance_environment: dict[str, str]) -> None:
+    done = fine("verify", "openstack", "--mount", "--store", real_store, env=appliance_environment)
+    assert re.search(rb"(\d+) of \1 files and artifacts are right", done.out)
