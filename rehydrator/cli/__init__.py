@@ -19,6 +19,7 @@ _COMMANDS = {
     "build": ("build", "build"),
     "explain": ("explain", "explain"),
     "check": ("check", "check"),
+    "synthesize": ("synthesize", "synthesize"),
 }
 
 

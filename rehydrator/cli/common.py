@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from rehydrator.errors import UsageError
 from rehydrator.progress import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,3 +44,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (
 def jobs_option(help_text: str) -> Callable[[F], F]:
     """Return the ``--jobs`` option with a command's own help text."""
     return click.option("--jobs", "-j", type=click.IntRange(1, 256), help=help_text)
+
+
+def check_standard_output() -> None:
+    """Refuse a standard output that can't take an image. Raises UsageError."""
+    if sys.stdout is None:  # closed before the program began
+        raise UsageError("standard output is closed")
+    if sys.stdout.isatty():
+        raise UsageError(
+            "refusing to write an image to a terminal", hint="Redirect standard output, or name a directory"
+        )

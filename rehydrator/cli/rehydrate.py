@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from rehydrator import rehydrate as flow
-from rehydrator.cli.common import arch_option, progress_option, store_option
+from rehydrator.cli.common import arch_option, check_standard_output, progress_option, store_option
 from rehydrator.cli.engine import appliance_option, engine_option
 from rehydrator.engines.choice import EngineName, opened
 from rehydrator.errors import UsageError
@@ -53,12 +53,8 @@ def rehydrate(
         raise UsageError(
             "nothing chosen", hint="Use --disk PLATFORM, --iso, --pxe or --all; 'rehydrator list' shows what is there"
         )
-    if dest == "-" and sys.stdout is None:  # closed before the program began
-        raise UsageError("standard output is closed")
-    if dest == "-" and sys.stdout.isatty():
-        raise UsageError(
-            "refusing to write an image to a terminal", hint="Redirect standard output, or name a directory"
-        )
+    if dest == "-":
+        check_standard_output()
     progress = make_progress(style)
     with Store(store_path) as store:
         chosen = choose(store, architectures(store, arch), choice)

@@ -61,9 +61,17 @@ class Platform(msgspec.Struct, tag="platform", tag_field="op", frozen=True):
 
 def platform_texts(base: Ext4, platform: str) -> list[PlatformText]:
     """Return the texts that differ between the base's platform and ``platform``; nothing where they can't be told."""
-    known = _platforms(base)
-    if known is None:
-        return []
+    known = known_platforms(base)
+    return texts_with(base, known, platform, known.settings(platform)) if known else []
+
+
+def texts_with(
+    base: Ext4, known: settings.Platforms, platform: str, wanted: settings.PlatformSettings
+) -> list[PlatformText]:
+    """Return the texts of ``platform`` with the settings ``wanted``; nothing where they can't be told.
+
+    ``known`` has the settings of the base's own platform, which are taken out.
+    """
     texts: list[PlatformText] = []
     for path in entry_paths(base):
         entry = read_text(base, path)
@@ -71,17 +79,22 @@ def platform_texts(base: Ext4, platform: str) -> list[PlatformText]:
         old = bls.platform_of(options) if options is not None else None
         if entry is None or options is None or old is None:
             return []
-        arguments = known.settings(platform).arguments_text
-        new = bls.for_platform(options, known.settings(old).arguments_text, platform, arguments)
+        new = bls.for_platform(options, known.settings(old).arguments_text, platform, wanted.arguments_text)
         if new is None:
             return []
         texts.append(PlatformText(path, bls.with_options(entry, new).encode()))
     text = read_text(base, console.PATH)
     if text is not None:
-        written = console.with_commands(text, known.settings(platform).grub_commands)
+        written = console.with_commands(text, wanted.grub_commands)
         if written is not None:
             texts.append(PlatformText(console.PATH, written.encode()))
     return texts
+
+
+def known_platforms(base: Ext4) -> settings.Platforms | None:
+    """Return the settings of all platforms that the base brings, None where it brings none."""
+    text = read_text(base, settings.PATH)
+    return settings.Platforms.parse(text.encode()) if text is not None else None
 
 
 def _told(before: str, text: PlatformText) -> str:
@@ -92,11 +105,6 @@ def _told(before: str, text: PlatformText) -> str:
         return f"console.cfg rewritten: {', '.join(commands) or 'no commands'}"
     old, new = (bls.options_of(entry) or "" for entry in (before, after))
     return " ".join(["kernel arguments", *bls.changed_words(old, new)])
-
-
-def _platforms(base: Ext4) -> settings.Platforms | None:
-    text = read_text(base, settings.PATH)
-    return settings.Platforms.parse(text.encode()) if text is not None else None
 
 
 def recognise(replay: Replay, partition: str, target: Ext4) -> Iterator[Platform]:

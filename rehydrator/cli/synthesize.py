@@ -1,0 +1,77 @@
+"""``rehydrator synthesize``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from rehydrator import synthesize as flow
+from rehydrator.cli.common import arch_option, check_standard_output, store_option
+from rehydrator.errors import UsageError
+from rehydrator.selection import architectures
+from rehydrator.store.reader import Store
+from rehydrator.synthesis.wish import Wish, parse_size
+from rehydrator.synthesis.wrapping import NAMES
+
+
+@click.command()
+@click.argument("platform")
+@click.argument("dest")
+@click.option(
+    "--format", "format_name", type=click.Choice(NAMES), default="qcow2", show_default=True, help="Container."
+)
+@click.option("--kargs", multiple=True, metavar="ARGUMENT", help="A further kernel argument; may be repeated.")
+@click.option("--console", multiple=True, metavar="COMMAND", help="GRUB commands in place of the platform's; repeat.")
+@click.option("--size", metavar="SIZE", help="Size of the disk, such as 10G. Default: that of the canonical disk.")
+@arch_option
+@store_option
+def synthesize(
+    platform: str,
+    dest: str,
+    format_name: str,
+    kargs: tuple[str, ...],
+    console: tuple[str, ...],
+    size: str | None,
+    arch: str | None,
+    store_path: Path,
+) -> None:
+    """Make an image that the release does not have: for PLATFORM, or with other arguments.
+
+    DEST is a directory, or '-' for standard output. The image is made of the canonical disk as a build would make it,
+    but in place: only the boot loader's texts change. The same wish gives the same bytes; the changed files get the
+    time $SOURCE_DATE_EPOCH, where that is set.
+    """
+    wish = Wish(
+        platform=platform,
+        arguments=kargs,
+        console=console or None,
+        size=parse_size(size) if size else 0,
+        epoch=_epoch(),
+    )
+    if dest == "-":
+        check_standard_output()
+    with Store(store_path) as store:
+        [chosen] = _one(architectures(store, arch))
+        made = flow.synthesis(store, chosen, wish, format_name)
+        for edit in made.edits:
+            click.echo(edit.describe(), err=True)
+        if dest == "-":
+            flow.to_stream(made, sys.stdout.buffer)
+        else:
+            click.echo(flow.to_directory(made, Path(dest)))
+
+
+def _one(arches: list[str]) -> list[str]:
+    if len(arches) != 1:
+        raise UsageError("an image is made for one architecture", hint="Name it with --arch")
+    return arches
+
+
+def _epoch() -> int | None:
+    value = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if value and not value.isdecimal():
+        raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds", actual=value)
+    return int(value) if value else None
