@@ -10,7 +10,7 @@ import msgspec
 from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
 from rehydrator.edits.table import Edit
-from rehydrator.engines.direct import edited_disk
+from rehydrator.engines.direct import Engine, edited_disk
 from rehydrator.errors import OutputError, StoreDamagedError
 from rehydrator.layers.table import layer_for
 from rehydrator.store.reader import Store
@@ -27,12 +27,12 @@ class Synthesis(msgspec.Struct, frozen=True):
     edits: list[Edit]
 
 
-def synthesis(store: Store, arch: str, wish: Wish, format_name: str) -> Synthesis:
-    """Return the file of a wish, with the upstream name that it would have."""
+def synthesis(store: Store, arch: str, wish: Wish, format_name: str, engine: Engine = edited_disk) -> Synthesis:
+    """Return the file of a wish, with the upstream name that it would have; ``engine`` makes its disk."""
     canonical = store.arch(arch).canonical.content.name
     name = _name(canonical, wish.platform, arch, format_name)
     body = recipe(store.canonical(arch), wish)
-    disk: Source = edited_disk(store.canonical(arch), body, _no_blobs)
+    disk = engine(store.canonical(arch), body, _no_blobs)
     content = disk
     for record in reversed(records(disk, format_name, Wrapped(name, wish.epoch or 0))):
         content = layer_for(record).wrap(content, record)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rehydrator.disk.gpt import read_table
-from rehydrator.disk.source import FileSource
+from rehydrator.disk.source import FileSource, Source
+from rehydrator.engines.direct import Engine, edited_disk
+from rehydrator.engines.guestfs.engine import driven_disk
+from rehydrator.engines.guestfs.machine import Machine
 from rehydrator.errors import UsageError
+from rehydrator.store.reader import Store
 from rehydrator.synthesis.wish import Wish, parse_size
 from rehydrator.synthesis.wrapping import NAMES
+from rehydrator.synthesize import synthesis
 from tests.support.cli import fine, run
 
 ENTRY = "/loader.1/entries/ostree-1-fedora-coreos.conf"
@@ -26,11 +32,10 @@ def make(store: Path, out: Path, *words: str, env: dict[str, str] | None = None)
     return Path(done.out.decode().split()[1])
 
 
-def boot_partition(disk: Path, out: Path) -> Path:
+def boot_partition(disk: Source, out: Path) -> Path:
     """Copy the boot partition of a raw disk."""
-    with FileSource(disk) as source:
-        extent = next(region.extent for region in read_table(source).regions if region.name == "p3 boot")
-        out.write_bytes(source.read(*extent))
+    extent = next(region.extent for region in read_table(disk).regions if region.name == "p3 boot")
+    out.write_bytes(disk.read(*extent))
     return out
 
 
@@ -66,7 +71,8 @@ def test_an_image_has_what_was_wished(
 ) -> None:
     need("debugfs", "e2fsck")
     disk = make(real_store, tmp_path, *words, "--format", "raw")
-    partition = boot_partition(disk, tmp_path / "boot")
+    with FileSource(disk) as source:
+        partition = boot_partition(source, tmp_path / "boot")
     subprocess.run(["e2fsck", "-fn", partition], check=True, capture_output=True)
     [options] = [line for line in told(partition, ENTRY).splitlines() if line.startswith("options ")]
     assert options.endswith(arguments[-1])
@@ -127,6 +133,25 @@ def test_a_pipe_gets_the_same(real_store: Path, tmp_path: Path) -> None:
     made = make(real_store, tmp_path, "new")
     done = fine("synthesize", "new", "-", "--store", real_store)
     assert done.out == made.read_bytes()
+
+
+@pytest.mark.builder
+def test_a_driver_writes_the_same_files(
+    real_store: Path, machine: Machine, tmp_path: Path, need: Callable[..., None]
+) -> None:
+    need("debugfs", "e2fsck")
+    wish = Wish(platform="new", arguments=("x" * 1500,), size=2 << 30)
+    partitions = []
+    engines: tuple[Engine, ...] = (edited_disk, partial(driven_disk, machine))
+    with Store(real_store) as store:
+        for number, engine in enumerate(engines):
+            made = synthesis(store, "x86_64", wish, "raw", engine)
+            assert made.content.size == wish.size
+            partitions.append(boot_partition(made.content, tmp_path / str(number)))
+    for partition in partitions:
+        subprocess.run(["e2fsck", "-fn", partition], check=True, capture_output=True)
+    for path in (ENTRY, "/grub2/console.cfg"):
+        assert told(partitions[0], path) == told(partitions[1], path) != ""
 
 
 @pytest.mark.parametrize(

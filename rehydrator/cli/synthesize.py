@@ -10,6 +10,8 @@ import click
 
 from rehydrator import synthesize as flow
 from rehydrator.cli.common import arch_option, check_standard_output, store_option
+from rehydrator.cli.engine import appliance_option, engine_option
+from rehydrator.engines.choice import EngineName, writing
 from rehydrator.errors import UsageError
 from rehydrator.selection import architectures
 from rehydrator.store.reader import Store
@@ -26,6 +28,8 @@ from rehydrator.synthesis.wrapping import NAMES
 @click.option("--kargs", multiple=True, metavar="ARGUMENT", help="A further kernel argument; may be repeated.")
 @click.option("--console", multiple=True, metavar="COMMAND", help="GRUB commands in place of the platform's; repeat.")
 @click.option("--size", metavar="SIZE", help="Size of the disk, such as 10G. Default: that of the canonical disk.")
+@engine_option
+@appliance_option
 @arch_option
 @store_option
 def synthesize(
@@ -35,6 +39,8 @@ def synthesize(
     kargs: tuple[str, ...],
     console: tuple[str, ...],
     size: str | None,
+    engine: EngineName,
+    appliance: Path | None,
     arch: str | None,
     store_path: Path,
 ) -> None:
@@ -42,7 +48,7 @@ def synthesize(
 
     DEST is a directory, or '-' for standard output. The image is made of the canonical disk as a build would make it,
     but in place: only the boot loader's texts change. The same wish gives the same bytes; the changed files get the
-    time $SOURCE_DATE_EPOCH, where that is set.
+    time $SOURCE_DATE_EPOCH, where that is set. With --engine guestfs a kernel writes the files, at its own time.
     """
     wish = Wish(
         platform=platform,
@@ -55,13 +61,19 @@ def synthesize(
         check_standard_output()
     with Store(store_path) as store:
         [chosen] = _one(architectures(store, arch))
-        made = flow.synthesis(store, chosen, wish, format_name)
-        for edit in made.edits:
-            click.echo(edit.describe(), err=True)
-        if dest == "-":
-            flow.to_stream(made, sys.stdout.buffer)
-        else:
-            click.echo(flow.to_directory(made, Path(dest)))
+        size_of_disk = max(wish.size, store.canonical(chosen).size)
+        with writing(engine, size_of_disk, _say, appliance) as make:
+            made = flow.synthesis(store, chosen, wish, format_name, make)
+            for edit in made.edits:
+                _say(edit.describe())
+            if dest == "-":
+                flow.to_stream(made, sys.stdout.buffer)
+            else:
+                click.echo(flow.to_directory(made, Path(dest)))
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _one(arches: list[str]) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rehydrator.engines.direct import Engine, body_source, edited_disk
@@ -35,3 +36,16 @@ def opened(
     size = max(body_source(item, depot).size for item in edited)
     with Machine(size, progress.say, appliance=appliance) as machine:
         yield GuestfsEngine(machine, size, lambda account: progress.say(account.describe())).edited_disk
+
+
+@contextmanager
+def writing(name: EngineName, size: int, say: Callable[[str], None], appliance: Path | None = None) -> Iterator[Engine]:
+    """Give an engine that makes new disks of up to ``size`` bytes, with nothing recorded that they must be."""
+    if name is EngineName.DIRECT:
+        yield edited_disk
+        return
+    from rehydrator.engines.guestfs.engine import driven_disk  # noqa: PLC0415 - most runs need none of it
+    from rehydrator.engines.guestfs.machine import Machine  # noqa: PLC0415
+
+    with Machine(size, say, appliance=appliance) as machine:
+        yield partial(driven_disk, machine)

@@ -16,7 +16,10 @@ import msgspec
 from rehydrator.disk.extents import Extent, chunks, merge
 from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Padded, Source
+from rehydrator.edits.grow import Grow
 from rehydrator.edits.replay import BlobReader
+from rehydrator.edits.table import Edit
+from rehydrator.edits.zipl import Zipl
 from rehydrator.engines.direct import edited_disk
 from rehydrator.engines.guestfs.bindings import Handle
 from rehydrator.engines.guestfs.files import Written, written_files
@@ -63,11 +66,30 @@ class GuestfsEngine:
             raise UnsupportedError("the disk is larger than the machine's drive", expected=self._size)
         files = list(written_files(base, body.edits, blobs))
         driven = self._machine.insert(base)
-        for number in dict.fromkeys(file.number for file in files):
-            self._machine.call(partial(_write, number, [file for file in files if file.number == number]))
+        _write_all(self._machine, files)
         settled, account = settle(Padded(base, target.size), driven, target)
         self._report(msgspec.structs.replace(account, files=len(files)))
         return settled
+
+
+def driven_disk(machine: Machine, base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
+    """Return what a driver makes of ``base`` when it writes the files that the edits name; nothing is settled.
+
+    What only the model of zipl can write comes on top.
+    """
+    grown = edited_disk(base, msgspec.structs.replace(body, edits=_of(body, Grow)), blobs)
+    driven = machine.insert(grown)
+    _write_all(machine, list(written_files(base, body.edits, blobs)))
+    return edited_disk(driven, msgspec.structs.replace(body, edits=_of(body, Zipl)), blobs)
+
+
+def _of(body: EditedDisk, kind: type[Edit]) -> list[Edit]:
+    return [edit for edit in body.edits if isinstance(edit, kind)]
+
+
+def _write_all(machine: Machine, files: Sequence[Written]) -> None:
+    for number in dict.fromkeys(file.number for file in files):
+        machine.call(partial(_write, number, [file for file in files if file.number == number]))
 
 
 def _write(number: int, files: Sequence[Written], handle: Handle) -> None:
