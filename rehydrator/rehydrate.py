@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +14,7 @@ from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
 from rehydrator.engines.direct import Engine, artifact_source, edited_disk
 from rehydrator.errors import MismatchError, OutputError, RehydratorError, UsageError
+from rehydrator.layers.c_tar import BLOCKSIZE
 from rehydrator.manifest.schema import File, Manifest
 from rehydrator.progress import Progress, Task
 from rehydrator.store.depot import Depot
@@ -118,12 +118,14 @@ def to_tar(manifests: Sequence[Manifest], depot: Depot, stream: BinaryIO, progre
     for manifest in manifests:
         sink.write(tar_header(manifest.content))
         emit(manifest, depot, [sink], progress, options)
-        sink.skip(-manifest.content.size % tarfile.BLOCKSIZE)
-    sink.skip(2 * tarfile.BLOCKSIZE)
+        sink.skip(-manifest.content.size % BLOCKSIZE)
+    sink.skip(2 * BLOCKSIZE)
 
 
 def tar_header(file: File) -> bytes:
     """Return the tar header of a file: owned by root, mode 0644, at the time of ``SOURCE_DATE_EPOCH`` or zero."""
+    import tarfile  # noqa: PLC0415 - importing it takes longer than much of what is asked for, mostly without a tar
+
     info = tarfile.TarInfo(file.name)
     info.size = file.size
     info.mode = 0o644

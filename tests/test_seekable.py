@@ -21,7 +21,7 @@ from rehydrator.codecs.c_seekable import (
     SeekTableFooter,
     SkippableHeader,
 )
-from rehydrator.codecs.seekable import FRAME, SeekableSource, compress, frames_of
+from rehydrator.codecs.seekable import FRAME, MAX_FRAME, SeekableSource, compress, frames_of
 from rehydrator.disk.extents import Extent, ExtentMap
 from rehydrator.disk.source import BytesSource
 from rehydrator.errors import CorruptError, MismatchError, StoreDamagedError
@@ -220,7 +220,7 @@ def test_flips_are_noticed_or_harmless(tmp_path: Path) -> None:
         ([10, 20], [0, 0], "unusual size"),
         ([10, 21], [100, 50], "do not fill the file"),
         ([0xFFFFFFFF, 20], [100, 50], "do not fill the file"),
-        ([30], [FRAME + 1], "unusual size"),
+        ([30], [MAX_FRAME + 1], "unusual size"),
     ],
 )
 def test_lying_seek_tables(tmp_path: Path, compressed: list[int], decompressed: list[int], words: str) -> None:

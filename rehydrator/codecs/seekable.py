@@ -32,7 +32,8 @@ from rehydrator.disk.extents import Data, Extent, ExtentMap
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, StoreDamagedError
 
-FRAME = 4 << 20
+FRAME = 2 << 20  # smaller ones cost size, larger ones time where only a few bytes of each are wanted
+MAX_FRAME = 4 << 20  # of files that are read, so that memory is bounded
 Pieces: TypeAlias = Iterator[Data]
 _MAX_FRAMES = 0x8000000  # limit of the format
 _SHORT = 64 << 10  # reads below this are a look at something; whoever copies reads more at once
@@ -187,7 +188,7 @@ class SeekableSource(Source):
             raise StoreDamagedError(f"cannot be opened: {error.strerror}", path=path) from error
         self._table = SeekTable.read(self._fd, path)
         self.size = self._table.content_offsets[-1]
-        self._frame = self._table.content_offsets[1] if len(self._table.content_offsets) > 1 else FRAME
+        self._frame = self._table.content_offsets[1] if len(self._table.content_offsets) > 1 else MAX_FRAME
         self._check_uniform()
         self._known = known
         self._ahead = threads + 1
@@ -203,7 +204,8 @@ class SeekableSource(Source):
         for index in range(len(offsets) - 1):
             length = offsets[index + 1] - offsets[index]
             last = index == len(offsets) - 2
-            if self._frame == 0 or length > FRAME or (length != self._frame and not (last and length < self._frame)):
+            usual = length == self._frame or (last and length < self._frame)
+            if not 0 < length <= MAX_FRAME or not usual:
                 raise CorruptError(
                     f"frame {index} has an unusual size", path=self.path, expected=self._frame, actual=length
                 )

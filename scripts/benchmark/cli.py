@@ -14,18 +14,25 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import render
+from . import explaining, render
 from .context import Bench, Settings
 from .errors import BenchError
 from .files import tree_size
 from .release import Release, read_release
+from .replaying import measure_replay
 from .report import Report
 from .sizes import METHODS, measure_deltas, measure_sizes
-from .times import EXPERIMENTS, measure_times
+from .times import TIMES, Experiment, measure_times
 from .tools import PROGRAMS, install, missing, versions
 
-_DELTAS = "deltas"
-NAMES = (*(method.name for method in METHODS), _DELTAS, *(item.name for item in EXPERIMENTS))
+_DELTAS, _REPLAY = "deltas", "replay"
+EXPERIMENTS = (
+    *TIMES,
+    Experiment(
+        "explain", "why metal and openstack differ, and what else tells", explaining.measure, ("qemu-img", "cmp")
+    ),
+)
+NAMES = (*(method.name for method in METHODS), _DELTAS, _REPLAY, *(item.name for item in EXPERIMENTS))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +102,9 @@ def _measure(arguments: argparse.Namespace) -> Report:
         report.notes.append(f"not installed: {', '.join(missing(PROGRAMS))}")
     with tempfile.TemporaryDirectory(prefix="rehydrator-bench-", dir=arguments.work.resolve()) as work:
         bench = Bench(release, Path(work), settings)
-        measure_times(bench, chosen, report)
+        measure_times(bench, [item for item in EXPERIMENTS if item.name in chosen], report)
+        if _REPLAY in chosen:
+            measure_replay(bench, report)
         if _DELTAS in chosen and not missing(["zstd"]):
             measure_deltas(bench, report)
         measure_sizes(bench, chosen, report)

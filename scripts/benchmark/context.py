@@ -69,8 +69,8 @@ class Bench:
         self.release = release
         self.work = work
         self.settings = settings
-        self._python = find_python()
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.python = find_python()
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._contents: dict[str, Path] = {}
         self._store: tuple[Store, list[Usage]] | None = None
 
@@ -80,11 +80,11 @@ class Bench:
 
     def command(self, *words: str) -> list[str]:
         """Return the command line of a rehydrator command."""
-        return [self._python, "-m", "rehydrator", *words]
+        return [self.python, "-m", "rehydrator", *words]
 
     def rehydrator(self, *words: str, into: Sequence[str] = ()) -> Outcome:
         """Run a rehydrator command, piped into the command ``into`` if there is one."""
-        return run(*([self.command(*words), into] if into else [self.command(*words)]), env=self._env)
+        return run(*([self.command(*words), into] if into else [self.command(*words)]), env=self.environment)
 
     def place(self, name: str) -> Path:
         """Return a path below ``work`` at which nothing is left from before."""

@@ -17,7 +17,8 @@ from .report import Cell, Column, Report, Table, Target
 from .rivals import Measured
 from .tools import missing
 
-_DELTA_LIMIT = 4096
+_PACKED_LIMIT = 1024
+_READABLE_LIMIT = 4096
 # Not made from the image that all siblings are copies of: formatted on its own.
 _OTHER_LINEAGE = frozenset({"metal", "metal4k"})
 
@@ -127,7 +128,10 @@ def measure_deltas(bench: Bench, report: Report) -> None:
         if artifact.container != "raw" and not store.entry(artifact)["layers"]:
             notes.append(f"{artifact.key}: its {artifact.container} container was not taken off, so it has no target")
             continue
-        report.targets.append(Target(f"{artifact.key}: manifest + blobs", _DELTA_LIMIT, small + blobs, "bytes"))
+        report.targets += [
+            Target(f"{artifact.key}: manifest as JSON", _READABLE_LIMIT, plain, "bytes"),
+            Target(f"{artifact.key}: manifest + blobs, zstd -19", _PACKED_LIMIT, small + blobs, "bytes"),
+        ]
     columns = (
         Column("artifact", "artifact"),
         Column("rung", "rung"),

@@ -17,6 +17,8 @@ PROGRAMS = {
     "casync": ("casync", "--version"),
     "qemu-img": ("qemu-utils", "--version"),
     "sha256sum": ("coreutils", "--version"),
+    "cmp": ("diffutils", "--version"),
+    "virt-diff": ("libguestfs-tools", "--version"),
 }
 
 

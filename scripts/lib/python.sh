@@ -65,13 +65,12 @@ require_venv() {
         say "making .venv with $python"
         make_venv "$python"
     fi
-    if { venv_has "$extras" || venv_has "[test]"; } && "$PYTHON_BIN" -c 'import rehydrator.cli' 2>/dev/null; then
-        return
+    if ! { venv_has "$extras" || venv_has "[test]"; } || ! "$PYTHON_BIN" -c 'import rehydrator.cli' 2>/dev/null; then
+        say "installing rehydrator$extras into .venv"
+        "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable "$ROOT$extras" >&2
+        venv_key "$extras" >"$VENV/.rehydrator$extras"
     fi
-    say "installing rehydrator$extras into .venv"
-    "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable "$ROOT$extras" >&2
     # Where Python may not write bytecode by itself, each start would compile everything once more.
     "$PYTHON_BIN" -m compileall -q "$ROOT/rehydrator" >&2
     [[ -z $extras ]] || link_guestfs
-    venv_key "$extras" >"$VENV/.rehydrator$extras"
 }

@@ -52,10 +52,9 @@ class Seal(enum.Enum):
     SYMLINK = (XfsDsymlinkHdr.offset_of("sl_crc"), "sl_crc")
     DQUOT = (XfsDqblk.offset_of("dd_crc"), "dd_crc")
 
-    @property
-    def offset(self) -> int:
-        """Byte offset of the checksum within the structure."""
-        return self.value[0]
+    def __init__(self, offset: int, _field: str) -> None:
+        """Keep the byte offset of the checksum within the structure as ``offset``: it is asked for all the time."""
+        self.offset = offset
 
 
 class Sealed(msgspec.Struct, frozen=True):

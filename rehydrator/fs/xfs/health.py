@@ -43,11 +43,11 @@ def check(xfs: Xfs) -> Iterator[Health]:
         yield Health("image", xfs.reader.size, f"truncated: {missing} bytes of the file system are missing")
     table = xfs.mapper.table
     yield from xfs.reader.problems
-    for segment in table:
-        if segment.role in _SEALS or segment.role in _MIXED:
-            yield from _check_segment(xfs, segment)
-        elif segment.role is Role.QUOTA:
+    for segment in table.of_roles({*_SEALS, *_MIXED, Role.QUOTA}):
+        if segment.role is Role.QUOTA:
             yield from _check_quotas(xfs, segment)
+        else:
+            yield from _check_segment(xfs, segment)
     for conflict in table.conflicts:
         first, second = conflict.first, conflict.second
         yield Health(f"{first.role.name.lower()} {first.number}", conflict.start,

@@ -16,6 +16,7 @@ from rehydrator.fs.xfs import btree
 from rehydrator.fs.xfs.btree import BtreeKind, BtreeWalker
 from rehydrator.fs.xfs.c_xfs import (
     BMBT_BLOCKCOUNT_MASK,
+    BMBT_STARTOFF_MASK,
     XFS_AGF_MAGIC,
     XFS_AGFL_MAGIC,
     XFS_AGI_MAGIC,
@@ -43,7 +44,7 @@ _INOBT_RECORD = struct.Struct(">IHBBQ")
 _INOBT_RECORD_FULL = struct.Struct(">IIQ")
 _PAIR = struct.Struct(">II")
 _REFCOUNT = struct.Struct(">III")
-_DATA, _EOF_SLACK = int(Role.DATA), int(Role.EOF_SLACK)
+_DATA, _EOF_SLACK, _UNWRITTEN = int(Role.DATA), int(Role.EOF_SLACK), int(Role.UNWRITTEN)
 _OFFSET_BITS = 63  # file offsets are signed 64-bit numbers
 _MAX_BAD_BLOCKS = 16
 _READ = 1 << 20
@@ -281,14 +282,18 @@ class Mapper:
         for _ in range(extents):
             l0, l1 = RECORD.unpack_from(data, at)
             at += RECORD.size
-            block, count, begin = (l0 & 0x1FF) << 43 | l1 >> 21, l1 & BMBT_BLOCKCOUNT_MASK, l0 >> 9 << shift
-            if l0 >> 63 or begin >> _OFFSET_BITS or not valid(block, count):
+            block, count = (l0 & 0x1FF) << 43 | l1 >> 21, l1 & BMBT_BLOCKCOUNT_MASK
+            begin = (l0 >> 9 & BMBT_STARTOFF_MASK) << shift
+            if begin >> _OFFSET_BITS or not valid(block, count):
                 return False
             start = self._geometry.fsblock_byte(block)
             end = start + (count << shift)
             border = start + max(length - begin, 0)
             if end > size or border < start:
                 return False
+            if l0 >> 63:
+                claims.append((start, end, _UNWRITTEN, number, begin))
+                continue
             if border >= end:
                 claims.append((start, end, _DATA, number, begin))
                 continue

@@ -10,7 +10,7 @@ import enum
 import heapq
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 
@@ -94,6 +94,11 @@ class SegmentTable:
 
     def __iter__(self) -> Iterator[Segment]:
         return (self._segment(index) for index in range(len(self._starts)))
+
+    def of_roles(self, roles: Collection[Role]) -> Iterator[Segment]:
+        """Yield the segments of some roles; most of a table is file data that nobody has to look at."""
+        wanted = frozenset(int(role) for role in roles)
+        return (self._segment(index) for index, role in enumerate(self._roles) if role in wanted)
 
     def _segment(self, index: int) -> Segment:
         return Segment(
