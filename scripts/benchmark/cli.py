@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from . import explaining, render
 from .context import Bench, Settings
+from .engines import measure_engines
 from .errors import BenchError
 from .files import tree_size
 from .release import Release, read_release
@@ -25,14 +26,14 @@ from .sizes import METHODS, measure_deltas, measure_sizes
 from .times import TIMES, Experiment, measure_times
 from .tools import PROGRAMS, install, missing, versions
 
-_DELTAS, _REPLAY = "deltas", "replay"
+_DELTAS, _REPLAY, _ENGINES = "deltas", "replay", "engines"
 EXPERIMENTS = (
     *TIMES,
     Experiment(
         "explain", "why metal and openstack differ, and what else tells", explaining.measure, ("qemu-img", "cmp")
     ),
 )
-NAMES = (*(method.name for method in METHODS), _DELTAS, _REPLAY, *(item.name for item in EXPERIMENTS))
+NAMES = (*(method.name for method in METHODS), _DELTAS, _REPLAY, _ENGINES, *(item.name for item in EXPERIMENTS))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +106,8 @@ def _measure(arguments: argparse.Namespace) -> Report:
         measure_times(bench, [item for item in EXPERIMENTS if item.name in chosen], report)
         if _REPLAY in chosen:
             measure_replay(bench, report)
+        if _ENGINES in chosen:
+            measure_engines(bench, report)
         if _DELTAS in chosen and not missing(["zstd"]):
             measure_deltas(bench, report)
         measure_sizes(bench, chosen, report)
