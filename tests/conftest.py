@@ -39,7 +39,7 @@ def need() -> Callable[..., None]:
     """Skip the test, naming the package, where one of the named programs is missing; ``root=True`` asks for root."""
 
     def check(*programs: str, root: bool = False) -> None:
-        missing = [name for name in programs if shutil.which(name) is None]
+        missing = [name for name in programs if not packages.present(name)]
         if missing:
             pytest.skip("missing: " + "; ".join(map(packages.described, missing)))
         if root and os.geteuid() != 0:

@@ -40,10 +40,12 @@ install_packages() {
     fi
 }
 
-# have PROGRAM: whether it is there; python:NAME is a module of the system's own Python.
+# have PROGRAM: whether it is there, or the file at this path; python:NAME is a module of the system's own Python.
 have() {
     if [[ $1 == python:* ]]; then
         /usr/bin/python3 -c "import ${1#python:}" 2>/dev/null
+    elif [[ $1 == /* ]]; then
+        [[ -f $1 ]]
     else
         command -v "$1" >/dev/null
     fi

@@ -104,8 +104,8 @@ X86_64 = Architecture(
         "kubevirt nutanix openstack oraclecloud proxmoxve virtualbox vmware vultr"
     ),
     support=(
-        "busybox-static", "grub-efi-amd64-signed", "grub-pc-bin", "isolinux", "memtest86+", "shim-signed",
-        "syslinux-common",
+        "busybox-static", "grub-efi-amd64-bin", "grub-efi-amd64-signed", "grub-pc-bin", "isolinux", "memtest86+",
+        "shim-signed", "syslinux-common",
     ),
     consoles=X86_64_CONSOLES,
     live=True,

@@ -16,7 +16,7 @@ from .tools import Runner
 # Enough to find and read /boot, and to run its configuration.
 _MODULES = (
     "part_gpt", "ext2", "normal", "configfile", "search", "search_label", "test", "regexp", "serial", "terminal",
-    "memdisk", "tar", "boot",
+    "memdisk", "tar", "boot", "true",
 )  # fmt: skip
 _KERNEL_SECTOR_AT = 0x5C  # in boot.img: LBA of the core image, u64
 _DRIVE_CHECK_AT = 0x66  # in boot.img: a jump that keeps the BIOS's drive number, made a no-op for hard disks
@@ -36,6 +36,7 @@ class Grub:
 
 
 _BIOS = Grub("i386-pc", ("biosdisk",), "(,gpt3)/grub2")
+_X86_EFI = Grub("x86_64-efi", ("fat",), "/EFI/fedora")
 _ARM64_EFI = Grub("arm64-efi", ("fat",), "/EFI/fedora")
 # The firmware names the disk, not the partition with the configuration.
 _POWER = Grub(
@@ -144,7 +145,7 @@ def _install_bios(runner: Runner, support: Path, image: Path, partition: disk.Ex
 def make_esp(runner: Runner, architecture: Architecture, support: Path, target: Path, *, signed: bool) -> Path:
     """Lay out the EFI system partition if there is one, and return where.
 
-    It has GRUB; on x86_64 shim and the signed GRUB, or one small EFI program.
+    It has GRUB; on x86_64 shim, which starts it, and the signed GRUB, or one small EFI program.
     """
     if all(spec.name != ESP for spec in architecture.partitions):
         return target
@@ -158,6 +159,8 @@ def make_esp(runner: Runner, architecture: Architecture, support: Path, target: 
     elif signed:
         shim = support / "usr/lib/shim/shimx64.efi.signed"
         shutil.copy2(shim, boot / "BOOTX64.EFI")
+        # Debian's signed GRUB looks for its configuration elsewhere.
+        shutil.copyfile(core_image(runner, _X86_EFI, support, target.parent), boot / "grubx64.efi")
         shutil.copy2(shim, vendor / "shimx64.efi")
         shutil.copy2(support / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", vendor / "grubx64.efi")
     else:

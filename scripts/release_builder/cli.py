@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
                         help="where stream metadata says that builds are")  # fmt: skip
     result.add_argument("--xz-level", type=int, choices=range(10), default=9, metavar="N",
                         help="default: 9, as in real releases; 0 makes large contents ten times as fast")  # fmt: skip
+    result.add_argument("--uncompressed", action="store_true",
+                        help="no xz, gzip or zip around containers, as before a release")  # fmt: skip
     result.add_argument("--keep-work", action="store_true", help="keep the raw intermediate disks")
     result.add_argument("--sign", action="store_true", help="sign each file with a throwaway gpg key")
     return result
@@ -103,6 +105,8 @@ def main() -> int:
         signal.signal(number, stop)
     try:
         selections = select(args.platforms, by_names(args.arch))
+        if args.uncompressed:
+            selections = [item.uncompressed() for item in selections]
         _check_host(args, selections)
         builds = [build_release(_options(args, selection), runner) for selection in selections]
     except BuildError as error:

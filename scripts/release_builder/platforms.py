@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -153,6 +153,11 @@ class Selection:
     platforms: tuple[Platform, ...]
     needed: tuple[Platform, ...]
     live: bool
+
+    def uncompressed(self) -> Selection:
+        """Return the same without the compression around containers."""
+        bare = {item.name: replace(item, compression=Compression.NONE) for item in self.needed}
+        return replace(self, platforms=tuple(bare[item.name] for item in self.platforms), needed=tuple(bare.values()))
 
     def tools(self, *, sign: bool) -> list[Tool]:
         """Return the host programs for this selection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 LIST = Path(__file__).parent.parent.parent / "scripts" / "lib" / "packages.txt"
@@ -13,6 +14,11 @@ PACKAGES = {
     for words in [line.partition("#")[0].split()]
     if words
 }
+
+
+def present(program: str) -> bool:
+    """Tell whether a program is on PATH, or a file at the given path."""
+    return Path(program).is_file() if program.startswith("/") else shutil.which(program) is not None
 
 
 def described(program: str) -> str:

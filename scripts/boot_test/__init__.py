@@ -1,0 +1,1 @@
+"""Starts disk images in emulators and reads on their consoles what booted."""
