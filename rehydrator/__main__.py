@@ -57,7 +57,7 @@ def _report(error: Exception) -> int:
     """Say in one sentence what went wrong and return the exit code for it."""
     match error:
         case OutputClosedError() | BrokenPipeError():
-            return _stdout_is_gone()
+            pass  # the reader knows
         case RehydratorError():
             _complain(f"error: {error}")
             return error.exit_code
@@ -72,10 +72,13 @@ def _report(error: Exception) -> int:
     return ExitCode.USAGE_OR_IO
 
 
-def _stdout_is_gone() -> int:
-    """Keep the interpreter from complaining about it once more when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.USAGE_OR_IO
+def _drop_unwritten_output() -> None:
+    """Drop what standard output could not take: the interpreter's own flush would complain and change the exit code."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> NoReturn:
@@ -83,7 +86,9 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _terminate)
-    sys.exit(run())
+    code = run()
+    _drop_unwritten_output()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

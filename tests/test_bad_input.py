@@ -194,12 +194,23 @@ def test_rehydrating_to_a_full_disk(
         assert list(full.iterdir()) == []
 
 
-def test_a_full_device_as_standard_output(small_store: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rehydrate", "-", "--disk", "aws", "--progress", "none"), "standard output: cannot be written"),
+        (("rehydrate", "-", "--disk", "aws", "--disk", "qemu", "--progress", "none"), "standard output: cannot be"),
+        (("list",), "No space left"),
+        (("info", "qemu", "--json"), "No space left"),
+        (("verify", "--progress", "none"), "No space left"),
+    ],
+)
+def test_a_full_device_as_standard_output(small_store: Path, arguments: tuple[str, ...], words: str) -> None:
     with Path("/dev/full").open("wb") as full:
         process = subprocess.run(
-            [*PROGRAM, "rehydrate", "-", "--disk", "aws", "--store", small_store, "--progress", "none"],
+            [*PROGRAM, *arguments, "--store", small_store],
             stdout=full, stderr=subprocess.PIPE, check=False, env=environment(),
         )  # fmt: skip
     assert process.returncode == 2
     (line,) = process.stderr.decode().splitlines()
-    assert line.startswith("rehydrator: error: standard output: cannot be written")
+    assert line.startswith("rehydrator: error: ")
+    assert words in line

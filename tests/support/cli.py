@@ -17,9 +17,8 @@ from rehydrator.cli import build, check, explain, inspect, rehydrate, synthesize
 # The program imports its commands when they are asked for; here they are wanted before it is forked.
 COMMANDS = (build, check, explain, inspect, rehydrate, synthesize)
 PROGRAM = (sys.executable, "-m", "rehydrator")
-_ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if not name.startswith(("REHYDRATOR_", "SOURCE_DATE"))
-}
+_IGNORED = ("REHYDRATOR_", "SOURCE_DATE", "PYTHONUNBUFFERED")
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_IGNORED)}
 _HIDDEN = ("*.part", "*.dehydrating")
 
 
