@@ -78,3 +78,12 @@ require_programs() {
     missing=$(missing_programs)
     [[ -z $missing ]] || die "still missing after the installation: $(cut -d' ' -f1 <<<"$missing" | paste -sd' ')"
 }
+
+# supermin, which makes the appliance of libguestfs, wants this directory even where it is given a kernel; a system
+# without a kernel of its own, such as a container, lacks it.
+require_modules_directory() {
+    local directory=/lib/modules
+    [[ -d $directory ]] && return
+    can_be_root || die "the directory $directory is missing. As root: mkdir $directory"
+    as_root mkdir "$directory"
+}

@@ -100,7 +100,8 @@ class Machine:
             if "supermin" in str(error):
                 hint = (
                     "\nThe appliance needs a kernel that you may read (Debian: apt-get update, so that apt knows "
-                    f"{KERNEL_METAPACKAGE}; Ubuntu, as root: chmod 0644 /boot/vmlinuz-*)"
+                    f"{KERNEL_METAPACKAGE}; Ubuntu, as root: chmod 0644 /boot/vmlinuz-*), and the directory "
+                    "/lib/modules, be it empty (as root: mkdir /lib/modules)"
                 )
             raise type(error)(f"the libguestfs appliance failed: {error}{hint}") from error
         print(output.decode(errors="replace"), end="", flush=True)
