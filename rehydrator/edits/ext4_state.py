@@ -80,6 +80,10 @@ class Ext4State:
         seed = checksums.inode_seed(self.before.seed, inode.number, inode.disk.i_generation)
         return dirblock.sealed_block(data, seed)
 
+    def read_file(self, number: int, limit: int) -> bytes:
+        """Return the content of a file as it is now."""
+        return self.now.read_file(number, limit)
+
     def put_content(self, number: int, content: bytes) -> None:
         """Give a file other content in the blocks it has now, padded with zeros, and the size that follows."""
         ext4 = self.now

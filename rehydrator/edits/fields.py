@@ -45,7 +45,7 @@ def updated(structure: S, fields: Mapping[str, Value]) -> S:
         if name not in sizes:
             raise StoreDamagedError(f"{type(structure).__name__} has no field {name}")
         if isinstance(getattr(structure, name), bytes):
-            values[name] = _decode_bytes(name, value, sizes[name])
+            values[name] = decode_bytes(name, value, sizes[name])
         elif isinstance(value, int) and 0 <= value < 1 << 8 * sizes[name]:
             values[name] = value
         else:
@@ -53,10 +53,24 @@ def updated(structure: S, fields: Mapping[str, Value]) -> S:
     return structure.replaced(**values)
 
 
-def _decode_bytes(name: str, value: Value, size: int) -> bytes:
+def encode_text(data: bytes) -> str:
+    """Return bytes of any length, such as a name, as text where they are some, else hexadecimal after ``0x``."""
     try:
-        text = str(value)
-        data = bytes.fromhex(text.removeprefix(_HEX)) if text.startswith(_HEX) else text.encode("ascii")
+        text = data.decode()
+    except UnicodeDecodeError:
+        return _HEX + data.hex()
+    return text if text.isprintable() and not text.startswith(_HEX) else _HEX + data.hex()
+
+
+def decode_text(text: str) -> bytes:
+    """Return the bytes; the inverse of :func:`encode_text`. Raises ValueError."""
+    return bytes.fromhex(text.removeprefix(_HEX)) if text.startswith(_HEX) else text.encode()
+
+
+def decode_bytes(name: str, value: Value, size: int) -> bytes:
+    """Return the bytes of field ``name``, padded with zeros to ``size``; what is impossible is store damage."""
+    try:
+        data = decode_text(str(value))
     except ValueError as error:
         raise StoreDamagedError(f"impossible value for {name}", actual=repr(value)) from error
     if len(data) > size:

@@ -1,8 +1,9 @@
-"""``file``: a file of an ext4 partition gets other content, in the blocks that its inode has by then."""
+"""``file``: a file of an ext4 or XFS partition gets other content, in the blocks that its inode has by then."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -10,8 +11,11 @@ from rehydrator.edits.base import BlobWriter
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
+from rehydrator.edits.xfs_files import XfsFiles, held_blocks
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4.ext4 import Ext4
+from rehydrator.fs.xfs.geometry import is_xfs
+from rehydrator.fs.xfs.xfs import Xfs
 
 MAX_TEXT = 4 << 10
 _MAX_CONTENT = 64 << 20
@@ -32,8 +36,8 @@ class FileContent(msgspec.Struct, tag="file", tag_field="op", frozen=True, omit_
 
     def apply(self, replay: Replay) -> None:
         """Write the content and the size that follows from it."""
-        state = replay.state(Ext4State, self.partition)
-        kept = state.now.read_file(self.inode, _MAX_CONTENT)[: self.keep] if self.keep else b""
+        state = _files(replay, self.partition)
+        kept = state.read_file(self.inode, _MAX_CONTENT)[: self.keep] if self.keep else b""
         if not 0 <= self.keep <= len(kept):
             raise StoreDamagedError(f"{self.path} is shorter than what is kept of it", expected=self.keep)
         state.put_content(self.inode, kept + (replay.blob(self.blob) if self.blob else self.text.encode()))
@@ -59,18 +63,45 @@ def recognise(
         if not after.size or max(after.size, now.inode(number).size) > _MAX_CONTENT or not target.has_blocks(after):
             continue
         content, held = target.read_file(number, _MAX_CONTENT), now.read_file(number, _MAX_CONTENT)
-        if content != held:
-            keep = _common(content, held)
-        elif _blocks(target, number) != _blocks(now, number):
-            keep = len(content)
-        else:
+        if content != held or _blocks(target, number) != _blocks(now, number):
+            yield _told(partition, number, path, content, held, blobs)
+
+
+def recognise_xfs(
+    replay: Replay, partition: str, target: Xfs, files: Sequence[tuple[int, str]], blobs: BlobWriter
+) -> Iterator[FileContent]:
+    """Tell files of an XFS partition, as :func:`recognise` does."""
+    now = replay.state(XfsFiles, partition)
+    for number, path in files:
+        inode = target.inode(number)
+        if inode is None or not inode.is_file or not 0 < inode.size <= _MAX_CONTENT:
             continue
-        rest = content[keep:]
-        text = _text(rest)
-        if text is None:
-            yield FileContent(partition, number, path, keep, blob=blobs.put(rest))
-        else:
-            yield FileContent(partition, number, path, keep, text)
+        content, held = target.read_file(inode), now.read_file(number, _MAX_CONTENT)
+        if content != held or held_blocks(target, inode) != now.blocks(number):
+            yield _told(partition, number, path, content, held, blobs)
+
+
+class _Files(Protocol):
+    """The files of a partition, whatever file system it has."""
+
+    def read_file(self, number: int, limit: int) -> bytes: ...
+
+    def put_content(self, number: int, content: bytes) -> None: ...
+
+
+def _files(replay: Replay, partition: str) -> _Files:
+    if is_xfs(replay.before(partition)):
+        return replay.state(XfsFiles, partition)
+    return replay.state(Ext4State, partition)
+
+
+def _told(partition: str, number: int, path: str, content: bytes, held: bytes, blobs: BlobWriter) -> FileContent:
+    keep = _common(content, held)
+    rest = content[keep:]
+    text = _text(rest)
+    if text is None:
+        return FileContent(partition, number, path, keep, blob=blobs.put(rest))
+    return FileContent(partition, number, path, keep, text)
 
 
 def _common(one: bytes, other: bytes) -> int:

@@ -28,6 +28,7 @@ from rehydrator.edits import (
     platform,
     xfs_inodes,
     xfs_log,
+    xfs_structures,
     zero,
     zipl,
 )
@@ -46,6 +47,9 @@ from rehydrator.fs.xfs.reader import Reader
 _SECTOR = 512
 _HASH = re.compile(r"([0-9a-f]{4})[0-9a-f]{60}")
 _BITMAPS = frozenset({Kind.BLOCK_BITMAP, Kind.INODE_BITMAP, Kind.GROUP_DESCRIPTOR})
+_XFS_STRUCTURES = frozenset(
+    {Kind.AGF, Kind.AGI, Kind.AGFL, Kind.BTREE_BLOCK, Kind.DIRECTORY, Kind.XATTR_BLOCK, Kind.SYMLINK}
+)
 
 
 class Recognised(msgspec.Struct, frozen=True):
@@ -106,7 +110,7 @@ def _region_edits(
                     replay, _ext4_edits(replay, region.name, filesystem, window, extents, sector, blobs)
                 )
             case XfsFilesystem():
-                yield from _applied(replay, _xfs_edits(replay, region.name, filesystem, window, extents))
+                yield from _applied(replay, _xfs_edits(replay, region.name, filesystem, window, extents, blobs))
     except RehydratorError:
         return  # what was told so far holds; the rest becomes blocks
 
@@ -149,23 +153,48 @@ def _ext4_edits(
 
 
 def _xfs_edits(
-    replay: Replay, name: str, filesystem: XfsFilesystem, target: Source, extents: list[Extent]
+    replay: Replay,
+    name: str,
+    filesystem: XfsFilesystem,
+    target: Source,
+    extents: list[Extent],
+    blobs: BlobWriter,
 ) -> Iterator[Edit]:
     places = list(filesystem.places(extents))
     layout = filesystem.reader.geometry
     yield from xfs_inodes.recognise_superblock(replay, name, read_superblock(target))
+    yield from xfs_structures.recognise(replay, name, _structures(filesystem, places, target))
     inodes = (
         (number, path, bytes(target.read(layout.inode_byte(number), layout.inode_size)))
         for number, path in _numbered(places, Kind.INODE)
     )
     yield from xfs_inodes.recognise_inodes(replay, name, inodes)
+    files = _numbered(places, Kind.FILE_DATA, Kind.SLACK)
+    yield from file_content.recognise_xfs(replay, name, filesystem.reader, files, blobs)
+    yield from zero.recognise(name, replay.now(name), target, _pieces(places, layout.block_size))
     yield from xfs_log.recognise(replay, name, Reader(target))
+
+
+def _structures(filesystem: XfsFilesystem, places: Iterable[Place], target: Source) -> Iterator[xfs_structures.Wanted]:
+    """Yield the structures of some kinds, each once and whole."""
+    seen: set[int] = set()
+    for place in places:
+        sealed = filesystem.sealed_at(place.extent.offset) if place.kind in _XFS_STRUCTURES else None
+        if sealed is None or sealed.offset in seen:
+            continue
+        seen.add(sealed.offset)
+        data = bytes(target.read(sealed.offset, sealed.length))
+        yield xfs_structures.Wanted(sealed.offset, place.name, _short(place.path), data)
 
 
 def _numbered(places: Iterable[Place], *kinds: Kind) -> list[tuple[int, str]]:
     """Return number and path of the places of some kinds, each once; hashes in paths are cut short for the reader."""
     found = (item for item in places if item.kind in kinds and (item.path or item.kind is not Kind.SLACK))
-    return list(dict.fromkeys((item.number, _HASH.sub(r"\1…", item.path)) for item in found))
+    return list(dict.fromkeys((item.number, _short(item.path)) for item in found))
+
+
+def _short(path: str) -> str:
+    return _HASH.sub(r"\1…", path)
 
 
 def _blocks_of(places: Iterable[Place], kind: Kind, size: int) -> list[int]:

@@ -17,6 +17,8 @@ from rehydrator.edits.grow import Grow
 from rehydrator.edits.platform import Platform
 from rehydrator.edits.xfs_inodes import XfsInodes, XfsSuperblock
 from rehydrator.edits.xfs_log import XfsLogRecords, XfsStamp
+from rehydrator.edits.xfs_records import XfsRecords
+from rehydrator.edits.xfs_structures import XfsStructures
 from rehydrator.edits.zero import Zero
 from rehydrator.edits.zipl import Zipl
 
@@ -34,9 +36,11 @@ Edit: TypeAlias = (
     | Ext4Directory
     | Ext4Journal
     | XfsSuperblock
+    | XfsStructures
     | XfsInodes
     | XfsStamp
     | XfsLogRecords
+    | XfsRecords
     | Blocks
 )
 

@@ -1,67 +1,75 @@
-"""``xfs.inodes`` and ``xfs.superblock``: fields of XFS structures; checksums follow by themselves."""
+"""``xfs.inodes`` and ``xfs.superblock``: fields and forks of inodes, the superblock; checksums follow by themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from rehydrator.edits.fields import Fields, changed, updated
 from rehydrator.edits.replay import Replay
-from rehydrator.edits.times import Time, TimeTable
 from rehydrator.edits.words import listed
+from rehydrator.edits.xfs_change import Setting, StructureChange, changed_structure, told_structure, with_named_times
 from rehydrator.errors import StoreDamagedError
-from rehydrator.fs.xfs.c_xfs import Diflag2, XfsDinode, XfsDinodeNrext64, XfsDsb
+from rehydrator.fs.xfs.c_xfs import XfsDinode, XfsDsb
 from rehydrator.fs.xfs.checksums import Seal, reseal
+from rehydrator.fs.xfs.forms import INODE
 from rehydrator.fs.xfs.geometry import Geometry, geometry, read_superblock
+from rehydrator.fs.xfs.inode import parse_inode
 
-TIMES = ("di_atime", "di_mtime", "di_ctime", "di_crtime")
-_DERIVED_INODE = ("di_crc",)
 _DERIVED_SUPERBLOCK = ("sb_crc",)
-_NSEC = 1_000_000_000
-_BIGTIME_EPOCH = 1 << 31  # seconds before 1970 (XFS_BIGTIME_EPOCH_OFFSET)
-_WORD = 1 << 32
-_SIGN = 1 << 31
-
-Dinode = XfsDinode | XfsDinodeNrext64
+_MAX_RUN = 1 << 16
+_NUMBER = "di_ino"
 
 
-class XfsInodeChange(msgspec.Struct, frozen=True):
-    """What changes in one inode."""
+class XfsInodeChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What changes in one inode: fields of its core, and ``forks``, what it holds behind the core."""
 
     inode: int
-    path: str
+    path: str = ""
+    set: Fields = {}
+    forks: StructureChange | None = None
+
+
+class XfsInodeRun(msgspec.Struct, array_like=True, frozen=True):
+    """``count`` inodes from ``first`` on that are new and all the same but for their numbers."""
+
+    first: int
+    count: int
     set: Fields
 
 
-class XfsInodes(msgspec.Struct, tag="xfs.inodes", tag_field="op", frozen=True):
-    """Changes of inodes in one partition."""
+class XfsInodes(msgspec.Struct, tag="xfs.inodes", tag_field="op", frozen=True, omit_defaults=True):
+    """Changes of inodes in one partition. The ``new`` ones are made first."""
 
     partition: str
-    inodes: list[XfsInodeChange]
+    inodes: list[XfsInodeChange] = []
+    new: list[XfsInodeRun] = []
 
     def apply(self, replay: Replay) -> None:
         """Set the fields of each inode."""
         layout = replay.state(xfs_layout, self.partition)
-        for change in self.inodes:
-            raw = inode_bytes(replay, self.partition, layout, change.inode)
-            core = dinode(raw)
-            fields = {
-                name: encode_time(replay.times.at(value), core) if name in TIMES and isinstance(value, str) else value
-                for name, value in change.set.items()
-            }
-            data = updated(core, fields).pack() + raw[core.SIZE :]
-            replay.write(self.partition, layout.inode_byte(change.inode), reseal(Seal.INODE, data))
+        for run in self.new:
+            if not 0 <= run.count <= _MAX_RUN:
+                raise StoreDamagedError("an edit makes too many inodes", path=self.partition, actual=run.count)
+            for number in range(run.first, run.first + run.count):
+                change = StructureChange(INODE, run.set | {_NUMBER: number})
+                _change(replay, self.partition, layout, number, change)
+        for item in self.inodes:
+            change = replace(item.forks or StructureChange(), set=item.set)
+            _change(replay, self.partition, layout, item.inode, change)
 
     def describe(self) -> str:
         """Count the inodes."""
-        access = sum(set(change.set) == {"di_atime"} for change in self.inodes)
+        access = sum(set(item.set) == {"di_atime"} and item.forks is None for item in self.inodes)
         other = len(self.inodes) - access
-        return ", ".join(listed({"access time": access, "changed inode": other}))
+        new = sum(run.count for run in self.new)
+        return ", ".join(listed({"access time": access, "changed inode": other, "new free inode": new}))
 
     def literal_bytes(self) -> int:
-        """Return none: every field has its name."""
-        return 0
+        """Sum of the bytes in forks that have no name."""
+        return sum(len(run.data) for item in self.inodes if item.forks for run in item.forks.runs)
 
 
 class XfsSuperblock(msgspec.Struct, tag="xfs.superblock", tag_field="op", frozen=True):
@@ -87,12 +95,6 @@ class XfsSuperblock(msgspec.Struct, tag="xfs.superblock", tag_field="op", frozen
         return 0
 
 
-def dinode(raw: bytes) -> Dinode:
-    """Parse the core of an inode with the counters where its flags say they are."""
-    core = XfsDinode.parse(raw)
-    return XfsDinodeNrext64.parse(raw) if core.di_flags2 & Diflag2.NREXT64 else core
-
-
 def xfs_layout(replay: Replay, partition: str) -> Geometry:
     """Return the geometry of a partition, which no edit changes."""
     return geometry(read_superblock(replay.before(partition)))
@@ -107,45 +109,62 @@ def inode_bytes(replay: Replay, partition: str, layout: Geometry, number: int) -
     return bytes(source.read(at, layout.inode_size))
 
 
-def decode_time(value: int, core: Dinode) -> Time:
-    """Read a timestamp: nanoseconds since the bigtime epoch, or two 32-bit halves."""
-    if core.di_flags2 & Diflag2.BIGTIME:
-        sec, nsec = divmod(value, _NSEC)
-        return Time(sec - _BIGTIME_EPOCH, nsec)
-    sec, nsec = value >> 32, value % _WORD
-    return Time(sec - _WORD if sec >= _SIGN else sec, nsec)
+def setting(replay: Replay, layout: Geometry, offset: int) -> Setting:
+    """Return what a change of the structure at byte ``offset`` depends on."""
+    return Setting(layout.uuid, offset, replay.times)
 
 
-def encode_time(time: Time, core: Dinode) -> int:
-    """Write a timestamp; the inverse of :func:`decode_time`."""
-    if core.di_flags2 & Diflag2.BIGTIME:
-        return (time.sec + _BIGTIME_EPOCH) * _NSEC + time.nsec
-    return (time.sec % _WORD) << 32 | time.nsec
+def _change(replay: Replay, partition: str, layout: Geometry, number: int, change: StructureChange) -> None:
+    raw, at = inode_bytes(replay, partition, layout, number), layout.inode_byte(number)
+    replay.write(partition, at, changed_structure(raw, change, setting(replay, layout, at)))
 
 
 def recognise_inodes(replay: Replay, partition: str, inodes: Iterable[tuple[int, str, bytes]]) -> Iterator[XfsInodes]:
-    """Tell how inodes (number, path, bytes as they should be) differ in their core from what they are now."""
+    """Tell how inodes (number, path, bytes as they should be) differ from what they are now."""
     layout = replay.state(xfs_layout, partition)
+    wanted = list(inodes)
+    new = list(_new_runs(replay, partition, layout, wanted))
+    if new:
+        edit = XfsInodes(partition, new=new)
+        yield edit  # applied by now
     changes: list[XfsInodeChange] = []
-    for number, path, raw in inodes:
-        before, after = dinode(inode_bytes(replay, partition, layout, number)), dinode(raw)
-        if type(before) is not type(after):
+    for number, path, raw in wanted:
+        before = inode_bytes(replay, partition, layout, number)
+        if before == raw:
             continue
-        fields = changed(before, after, _DERIVED_INODE)
-        _name_times(fields, after, replay.times)
-        if fields:
-            changes.append(XfsInodeChange(number, path, fields))
+        change = told_structure(before, raw, setting(replay, layout, layout.inode_byte(number)))
+        if change is not None and change.new in ("", INODE):
+            rest = replace(change, set={})
+            fields = with_named_times(change.set, XfsDinode.parse(raw).di_flags2, replay.times)
+            changes.append(XfsInodeChange(number, path, fields, None if rest == StructureChange() else rest))
     if changes:
         yield XfsInodes(partition, changes)
 
 
-def _name_times(fields: Fields, core: Dinode, times: TimeTable) -> None:
-    for name in TIMES:
-        if name in fields:
-            value: int = getattr(core, name)
-            time = decode_time(value, core)
-            if encode_time(time, core) == value:
-                fields[name] = times.intern(time)
+def _new_runs(
+    replay: Replay, partition: str, layout: Geometry, wanted: list[tuple[int, str, bytes]]
+) -> Iterator[XfsInodeRun]:
+    """Tell chunks of inodes where there were none, by those of them that are still unused."""
+    run: XfsInodeRun | None = None
+    for number, _path, raw in sorted(wanted):
+        if parse_inode(number, inode_bytes(replay, partition, layout, number), 0, layout.inode_size) is not None:
+            continue
+        inode = parse_inode(number, raw, 0, layout.inode_size)
+        if inode is None:
+            continue
+        if run is not None and number == run.first + run.count and number % 64:
+            run = replace(run, count=run.count + 1)
+        else:
+            if run is not None and run.set:
+                yield run
+            run = XfsInodeRun(number, 1, {})
+        if not inode.mode and not run.set:
+            change = told_structure(bytes(len(raw)), raw, setting(replay, layout, layout.inode_byte(number)))
+            if change is not None:
+                fields = {name: value for name, value in change.set.items() if name != _NUMBER}
+                run = replace(run, set=fields)
+    if run is not None and run.set:
+        yield run
 
 
 def recognise_superblock(replay: Replay, partition: str, target: XfsDsb) -> Iterator[XfsSuperblock]:

@@ -11,11 +11,15 @@ from collections.abc import Iterator
 
 import msgspec
 
+from rehydrator.edits import xfs_records
 from rehydrator.edits.fields import Fields, changed, updated
 from rehydrator.edits.literal import LiteralRun, literal_runs, write_runs
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
-from rehydrator.edits.xfs_inodes import TIMES, dinode, inode_bytes, xfs_layout
+from rehydrator.edits.xfs_change import TIMES
+from rehydrator.edits.xfs_inodes import inode_bytes
+from rehydrator.edits.xfs_log_blocks import LogBlocks, at_block
+from rehydrator.edits.xfs_records import XfsRecords
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.xfs.c_xfs import XFS_SB_MAGIC, Diflag2, XfsDinode, XfsDsb
 from rehydrator.fs.xfs.c_xfs_log import (
@@ -29,13 +33,11 @@ from rehydrator.fs.xfs.c_xfs_log import (
     XlogRecHeader,
 )
 from rehydrator.fs.xfs.checksums import Seal, expected, header_blocks
-from rehydrator.fs.xfs.geometry import Geometry
 from rehydrator.fs.xfs.log import (
     LogOperation,
     LogRecord,
     StaleRun,
     XfsLog,
-    make_lsn,
     pack,
     parse_operations,
     stamp,
@@ -47,6 +49,7 @@ _DERIVED = ("h_crc", "h_cycle_data")
 _TID = struct.Struct(">I")
 _TID_HOST = struct.Struct("<I")
 _MAX_RECORD = 1 << 20
+_LSN_WORD = 1 << 32  # both halves of a log sequence number are below
 _CANDIDATES = 24  # records of the same shape that are tried as a model
 
 
@@ -87,7 +90,7 @@ class XfsLogRecords(msgspec.Struct, tag="xfs.log", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Write each record."""
-        log = replay.state(_LogBlocks, self.partition)
+        log = replay.state(_Records, self.partition)
         for change in self.records:
             log.write(change.block, log.told(change))
 
@@ -118,10 +121,12 @@ class XfsStamp(msgspec.Struct, tag="xfs.stamp", tag_field="op", frozen=True):
 
     def apply(self, replay: Replay) -> None:
         """Write the headers."""
-        log = replay.state(_LogBlocks, self.partition)
+        log = replay.state(_Records, self.partition)
         for run in self.runs:
             if not 0 <= run.start <= run.start + run.count <= log.blocks:
                 raise StoreDamagedError("a stamp leaves the log", actual=run.start)
+            if not all(0 <= value < _LSN_WORD for value in (run.cycle, run.tail_cycle, run.tail_block)):
+                raise StoreDamagedError("a stamp has an impossible cycle or block", actual=run.cycle)
             log.write(run.start, stamp(_stale(run), log.layout.user_uuid))
 
     def describe(self) -> str:
@@ -137,32 +142,8 @@ def _stale(run: StampRun) -> StaleRun:
     return StaleRun(run.start, run.count, run.cycle, run.tail_cycle, run.tail_block)
 
 
-class _LogBlocks:
-    """The log of a partition during a replay."""
-
-    def __init__(self, replay: Replay, partition: str) -> None:
-        self._replay = replay
-        self._partition = partition
-        self.layout: Geometry = replay.state(xfs_layout, partition)
-        self.blocks = self.layout.log.length // BBSIZE
-
-    def write(self, block: int, data: bytes) -> None:
-        """Write whole blocks; the log is a ring."""
-        first = data[: (self.blocks - block) * BBSIZE]
-        self._replay.write(self._partition, self.layout.log.offset + block * BBSIZE, first)
-        if len(first) < len(data):
-            self._replay.write(self._partition, self.layout.log.offset, data[len(first) :])
-
-    def before(self, block: int, count: int) -> bytes:
-        """Return blocks of the base's log."""
-        if not 0 <= block < self.blocks or not 0 <= count <= self.blocks:
-            raise StoreDamagedError("an edit leaves the log", actual=block)
-        source = self._replay.before(self._partition)
-        first = min(count, self.blocks - block)
-        data = bytes(source.read(self.layout.log.offset + block * BBSIZE, first * BBSIZE))
-        if first < count:
-            data += bytes(source.read(self.layout.log.offset, (count - first) * BBSIZE))
-        return data
+class _Records(LogBlocks):
+    """Records told from those of the base."""
 
     def told(self, change: RecordChange) -> bytes:
         """Return the record's blocks as they go to disk."""
@@ -219,7 +200,7 @@ class _LogBlocks:
 
     def _put_times(self, data: bytearray, start: int, number: int) -> None:
         """Give a logged inode core (host byte order) the times that the inode has now."""
-        core = dinode(inode_bytes(self._replay, self._partition, self.layout, number))
+        core = XfsDinode.parse(inode_bytes(self.replay, self.partition, self.layout, number))
         for name in TIMES[:3]:
             at = start + XfsDinode.offset_of(name)
             value: int = getattr(core, name)
@@ -272,9 +253,9 @@ def _inode_format(payload: bytes, start: int, length: int) -> XfsInodeLogFormat 
     return item if item.ilf_type == LogItem.INODE and item.ilf_fields & IlogField.CORE else None
 
 
-def recognise(replay: Replay, partition: str, target: Reader) -> Iterator[XfsStamp | XfsLogRecords]:
-    """Tell how the log differs: stamped runs first, then records that the base has at the same place."""
-    blocks = replay.state(_LogBlocks, partition)
+def recognise(replay: Replay, partition: str, target: Reader) -> Iterator[XfsStamp | XfsLogRecords | XfsRecords]:
+    """Tell how the log differs: stamped runs first, then records, from the base's or else by what they log."""
+    blocks = replay.state(_Records, partition)
     wanted = XfsLog(target, blocks.layout)
     stamps = [
         StampRun(run.start, run.count, run.cycle, run.tail_cycle, run.tail_block)
@@ -286,25 +267,31 @@ def recognise(replay: Replay, partition: str, target: Reader) -> Iterator[XfsSta
     known = XfsLog(Reader(replay.before(partition)), blocks.layout).records
     known.sort(key=lambda record: record.header.h_lsn, reverse=True)
     latest = sorted(wanted.records, key=lambda record: record.header.h_lsn)
-    changes = [
-        change for record in latest for change in [_told(blocks, wanted, record, known, latest)] if change is not None
-    ]
-    if changes:
-        yield XfsLogRecords(partition, changes)
+    changes = [_told(blocks, wanted, record, known, latest) for record in latest]
+    told = XfsLogRecords(partition, [change for change in changes if change is not None])
+    new = [record for record in latest if record.whole and _differs(blocks, wanted, record)]
+    if len(told.records) < len(new) or told.literal_bytes():
+        after = known[0].block if known else 0
+        items = xfs_records.recognise(replay, partition, wanted, new, after)
+        if items is not None:
+            yield items
+            return
+    if told.records:
+        yield told
 
 
-def at_block(header: XlogRecHeader, block: int) -> XlogRecHeader:
-    """Return a record header for another place in the log: its sequence number is cycle and block."""
-    return header.replaced(h_lsn=make_lsn(header.h_cycle, block))
+def _differs(blocks: LogBlocks, wanted: XfsLog, record: LogRecord) -> bool:
+    count = record.header_blocks + record.payload_blocks
+    return wanted.read(record.block, count) != blocks.before(record.block, count)
 
 
-def _now(replay: Replay, partition: str, blocks: _LogBlocks, start: int, count: int) -> bytes:
+def _now(replay: Replay, partition: str, blocks: _Records, start: int, count: int) -> bytes:
     source = replay.now(partition)
     return bytes(source.read(blocks.layout.log.offset + start * BBSIZE, count * BBSIZE))
 
 
 def _told(
-    blocks: _LogBlocks, wanted: XfsLog, record: LogRecord, known: list[LogRecord], all_records: list[LogRecord]
+    blocks: _Records, wanted: XfsLog, record: LogRecord, known: list[LogRecord], all_records: list[LogRecord]
 ) -> RecordChange | None:
     """Tell a record that differs from the base's: from the one there, or the latest of the same shape.
 
@@ -328,7 +315,7 @@ def _shape(header: XlogRecHeader) -> tuple[int, int, int]:
 
 
 def _told_from(
-    blocks: _LogBlocks, record: LogRecord, disk: bytes, like: int | None, earlier: list[LogRecord]
+    blocks: _Records, record: LogRecord, disk: bytes, like: int | None, earlier: list[LogRecord]
 ) -> RecordChange:
     """Tell a record from the base's record at block ``like`` (None: at the same place)."""
     headers, old = blocks.base(record.block if like is None else like)

@@ -113,6 +113,12 @@ class XfsDir2BlockTail(Structure, byteorder=">"):
     stale: int = field("I")
 
 
+class XfsDir2LeafTail(Structure, byteorder=">"):
+    """``struct xfs_dir2_leaf_tail``: end of the only leaf of a directory; ``bests[]`` lies before it."""
+
+    bestcount: int = field("I")
+
+
 class XfsDir2LeafEntry(Structure, byteorder=">"):
     """``struct xfs_dir2_leaf_entry``."""
 

@@ -171,6 +171,51 @@ class XfsBufLogFormat(Structure, byteorder="<"):
     blf_map_size: int = field("I")
 
 
+class XfsIntentLogFormat(Structure, byteorder="<"):
+    """The head that all intents and their "done" items share (``struct xfs_efi_log_format`` and the like)."""
+
+    type: int = field("H")
+    size: int = field("H")
+    nextents: int = field("I")
+    id: int = field("Q")
+
+
+class XfsPhysExtent(Structure, byteorder="<"):
+    """``struct xfs_extent`` and ``struct xfs_phys_extent``; ``flags`` is padding in the former."""
+
+    start: int = field("Q")
+    len: int = field("I")
+    flags: int = field("I")
+
+
+class XfsMapExtent(Structure, byteorder="<"):
+    """``struct xfs_map_extent``."""
+
+    me_owner: int = field("Q")
+    me_startblock: int = field("Q")
+    me_startoff: int = field("Q")
+    me_len: int = field("I")
+    me_flags: int = field("I")
+
+
+class XfsIcreateLog(Structure, byteorder="<"):
+    """The head of ``struct xfs_icreate_log``, whose other fields are big-endian."""
+
+    icl_type: int = field("H")
+    icl_size: int = field("H")
+
+
+class XfsIcreateBody(Structure, byteorder=">"):
+    """The rest of ``struct xfs_icreate_log``."""
+
+    icl_ag: int = field("I")
+    icl_agbno: int = field("I")
+    icl_count: int = field("I")
+    icl_isize: int = field("I")
+    icl_length: int = field("I")
+    icl_gen: int = field("I")
+
+
 class XfsUnmountLogFormat(Structure, byteorder="<"):
     """``struct xfs_unmount_log_format``."""
 

@@ -94,6 +94,11 @@ class Geometry(msgspec.Struct, frozen=True):
         return self.ag_byte(ag, block) + within * self.inode_size
 
 
+def is_xfs(source: Source) -> bool:
+    """Tell whether there is an XFS superblock."""
+    return source.size >= XfsDsb.SIZE and XfsDsb.parse(source.read(0, XfsDsb.SIZE)).sb_magicnum == XFS_SB_MAGIC
+
+
 def read_superblock(source: Source) -> XfsDsb:
     """Read the primary superblock. Raises CorruptError for anything that is not XFS."""
     if source.size < XfsDsb.SIZE:

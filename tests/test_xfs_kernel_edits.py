@@ -1,0 +1,202 @@
+"""What the kernel's XFS does to files is told without literal bytes and replayed exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import random
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from rehydrator.disk.source import FileSource
+from rehydrator.edits.blocks import Blocks
+from rehydrator.edits.file_content import FileContent
+from rehydrator.edits.replay import Replay
+from rehydrator.edits.times import Time
+from rehydrator.errors import StoreDamagedError
+from tests.support.root_disk import copied, literals, make_root_disk, mounted_root, partition_file, random_edits, told
+
+FORMATS = {
+    "reflink": ["-m", "reflink=1,finobt=1", "-i", "sparse=1"],
+    "4096": ["-s", "size=4096"],
+    "rmap": ["-m", "rmapbt=1,reflink=1"],
+    "plain": ["-m", "reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0"],
+}
+SEEDS = 4
+# What a removed file held was written to blocks that belong to nobody by now: its content is nowhere else.
+FREED = "p4 root, free space"
+
+
+def sync(tree: Path) -> None:
+    subprocess.run(["sync", "-f", tree], check=True)
+
+
+def create(tree: Path) -> None:
+    (tree / "etc/new.conf").write_text("a new file\n")
+    (tree / "etc/binary").write_bytes(bytes(range(256)) * 40)
+
+
+def append(tree: Path) -> None:
+    with (tree / "etc/file3").open("a") as stream:
+        stream.write("more\n" * 500)
+
+
+def truncate(tree: Path) -> None:
+    os.truncate(tree / "etc/file5", 100)
+    os.truncate(tree / "big", 0)
+
+
+def rename(tree: Path) -> None:
+    (tree / "etc/file1").rename(tree / "etc/renamed")
+    (tree / "etc/file2").rename(tree / "moved")
+
+
+def replace(tree: Path) -> None:
+    temporary = tree / "etc/file4.tmp"
+    temporary.write_text("replaced\n" * 30)
+    temporary.rename(tree / "etc/file4")
+
+
+def remove(tree: Path) -> None:
+    (tree / "etc/file6").unlink()
+    (tree / "big").unlink()
+
+
+def modes(tree: Path) -> None:
+    (tree / "etc/file0").chmod(0o600)
+    os.chown(tree / "etc/file1", 5, 6)
+
+
+def small_xattr(tree: Path) -> None:
+    os.setxattr(tree / "etc/file0", "user.small", b"value")
+
+
+def large_xattrs(tree: Path) -> None:
+    for number in range(6):
+        os.setxattr(tree / "etc/file0", f"user.large{number}", bytes(range(1, 251)) * 3)
+
+
+def links(tree: Path) -> None:
+    (tree / "short").symlink_to("etc/file0")
+    (tree / "long").symlink_to("etc/" + "x" * 700)
+    (tree / "hard").hardlink_to(tree / "etc/file3")
+
+
+def directories(tree: Path) -> None:
+    (tree / "one/two/three").mkdir(parents=True)
+    (tree / "one/two/file").write_text("deep\n")
+    sync(tree)
+    (tree / "one/two/three").rmdir()
+
+
+def some_names(tree: Path) -> None:
+    """Let a directory fill a block."""
+    (tree / "some").mkdir()
+    for number in range(30):
+        (tree / "some" / f"a-rather-long-name-of-a-file-{number:04}").touch()
+    sync(tree)
+    for number in range(0, 30, 3):
+        (tree / "some" / f"a-rather-long-name-of-a-file-{number:04}").unlink()
+
+
+def many_names(tree: Path) -> None:
+    """Let a directory grow until it has a leaf and several data blocks."""
+    (tree / "many").mkdir()
+    for number in range(250):
+        (tree / "many" / f"a-rather-long-name-of-a-file-{number:04}").touch()
+
+
+def extents(tree: Path) -> None:
+    """Make a file of more extents than an inode holds."""
+    with (tree / "holes").open("wb") as stream:
+        for number in range(60):
+            stream.seek(number * 16384)
+            stream.write(b"piece %d" % number)
+
+
+CASES = (
+    create, append, truncate, rename, replace, remove, modes, small_xattr, large_xattrs, links, directories, some_names,
+    many_names, extents,
+)  # fmt: skip
+
+
+# Behind the end of a name up to seven bytes of what lay there before stay; so do odd bytes of states in between.
+ALLOWED = {"many_names": {"xfs.structures": 60}, "extents": {"xfs.records": 8}}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", FORMATS)
+def test_edits_by_the_kernel(kind: str, tmp_path: Path, need: Callable[..., None]) -> None:
+    """All cases on the usual format, the telling ones on others."""
+    need("losetup", "mkfs.xfs", "sfdisk", "xfs_repair", root=True)
+    base = tmp_path / "base.raw"
+    make_root_disk(base, FORMATS[kind])
+    usual = kind == "reflink"
+    changes = {change.__name__: change for change in (CASES if usual else (create, many_names, extents))}
+    changes |= {f"seed {seed}": partial(random_edits, seed=seed) for seed in range(SEEDS if usual else 1)}
+    problems = []
+    for name, change in changes.items():
+        target = copied(base, "target.raw")
+        with mounted_root(target) as tree:
+            change(tree)
+        edits = told(base, target)
+        left = literals(edits)
+        allowed = ALLOWED.get(name, {})
+        if any(size > allowed.get(owner, 0) for owner, size in left.items() if owner != FREED):
+            problems.append(f"{name}: literal bytes {left}")
+        if not [edit for edit in edits if not isinstance(edit, Blocks)]:
+            problems.append(f"{name}: nothing is told")
+        repair = subprocess.run(["xfs_repair", "-n", partition_file(target)], capture_output=True, check=False)
+        if repair.returncode:
+            problems.append(f"{name}: {repair.stderr.decode()}")
+    assert not problems, "\n".join(problems)
+
+
+def test_forged_edits_are_damage(tmp_path: Path, need: Callable[..., None]) -> None:
+    """Any number of a manifest may be wrong: that is store damage, or other bytes, which their sha256 tells."""
+    need("losetup", "mkfs.xfs", "sfdisk", root=True)
+    base = tmp_path / "base.raw"
+    make_root_disk(base, FORMATS["reflink"])
+    target = copied(base, "target.raw")
+    with mounted_root(target) as tree:
+        for change in (create, rename, large_xattrs, links, some_names):
+            change(tree)
+    edits = told(base, target)
+    assert {"xfs.structures", "xfs.inodes", "xfs.records"} <= {str(edit.__struct_config__.tag) for edit in edits}
+    choice = random.Random(1)
+    with FileSource(base) as source:
+        for edit in edits:
+            if isinstance(edit, Blocks | FileContent):
+                continue
+            plain = msgspec.json.decode(msgspec.json.encode(edit))
+            for _ in range(60):
+                forged = msgspec.json.encode(_forged(plain, choice))
+                replay = Replay(source, [Time(0, 0)] * 99)
+                with contextlib.suppress(StoreDamagedError, msgspec.ValidationError):
+                    msgspec.json.decode(forged, type=type(edit)).apply(replay)
+
+
+def _forged(plain: dict[str, Any], choice: random.Random) -> dict[str, Any]:
+    """Return a copy in which one number is another one."""
+    forged = copy.deepcopy(plain)
+    places = list(_numbers(forged))
+    holder, key = choice.choice(places)
+    holder[key] = choice.choice([-1, 0, 1, 255, 4096, (1 << 31) - 1, 1 << 32, 1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+    return forged
+
+
+def _numbers(value: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the list or object that holds a number, and where in it."""
+    items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(item, int):
+            yield value, key
+        elif isinstance(item, dict | list):
+            yield from _numbers(item)
