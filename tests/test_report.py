@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from rehydrator.edits.blocks import Blocks, ByteRun
-from rehydrator.edits.ext4_allocation import Ext4Allocation, GroupChange, Span
+from rehydrator.edits.ext4_allocation import Ext4Allocation
+from rehydrator.edits.ext4_group import GroupChange, Span
 from rehydrator.edits.ext4_inodes import Ext4Inodes, ExtentRow, InodeChange
-from rehydrator.edits.ext4_journal import Ext4Journal, TransactionChange
+from rehydrator.edits.ext4_journal import Ext4Journal
+from rehydrator.edits.ext4_log import TransactionChange
 from rehydrator.edits.ext4_superblock import Ext4Superblock
 from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.grow import Grow

@@ -6,37 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from rehydrator.edits.ext4_group import (
+    BLOCKS,
+    INODES,
+    Bitmap,
+    GroupChange,
+    Span,
+    bit_spans,
+    descriptor_fields,
+    sealed_descriptor,
+)
 from rehydrator.edits.ext4_state import Ext4State
-from rehydrator.edits.fields import Fields, changed, updated
+from rehydrator.edits.fields import Fields
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
 from rehydrator.errors import StoreDamagedError
-from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.c_ext4 import GroupDesc, GroupDesc64, GroupFlag
-from rehydrator.fs.ext4.ext4 import Ext4, Group
+from rehydrator.fs.ext4.c_ext4 import GroupFlag
+from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.ext4.uninit import initial_block_bitmap, initial_inode_bitmap
-
-DERIVED = (
-    "bg_checksum",
-    "bg_block_bitmap_csum_lo",
-    "bg_block_bitmap_csum_hi",
-    "bg_inode_bitmap_csum_lo",
-    "bg_inode_bitmap_csum_hi",
-)
-
-
-class Span(msgspec.Struct, array_like=True, frozen=True):
-    """``count`` blocks or inodes from number ``first`` on."""
-
-    first: int
-    count: int
-
-
-class GroupChange(msgspec.Struct, frozen=True):
-    """Fields of a group descriptor that do not follow from its bitmaps."""
-
-    group: int
-    set: Fields
 
 
 class Ext4Allocation(msgspec.Struct, tag="ext4.allocation", tag_field="op", frozen=True, omit_defaults=True):
@@ -56,10 +43,10 @@ class Ext4Allocation(msgspec.Struct, tag="ext4.allocation", tag_field="op", froz
         ext4 = state.now
         touched: set[int] = {change.group for change in self.groups}
         for spans, bit, bitmap in (
-            (self.blocks_taken, 1, _BLOCKS),
-            (self.blocks_freed, 0, _BLOCKS),
-            (self.inodes_taken, 1, _INODES),
-            (self.inodes_freed, 0, _INODES),
+            (self.blocks_taken, 1, BLOCKS),
+            (self.blocks_freed, 0, BLOCKS),
+            (self.inodes_taken, 1, INODES),
+            (self.inodes_freed, 0, INODES),
         ):
             for span in spans:
                 touched |= _set_bits(state, ext4, span, bit, bitmap)
@@ -101,44 +88,24 @@ def _initialise(state: Ext4State, edit: Ext4Allocation) -> None:
             state.write(group.inode_bitmap * ext4.geometry.block_size, initial_inode_bitmap(ext4))
 
 
-class _Bitmap(msgspec.Struct, frozen=True):
-    """Which of a group's two bitmaps, and what its first bit in the file system is called."""
-
-    blocks: bool
-
-    def position(self, ext4: Ext4, number: int) -> tuple[int, int]:
-        """Return group and bit of a block or inode."""
-        geometry = ext4.geometry
-        if self.blocks:
-            return divmod(number - geometry.first_data_block, geometry.blocks_per_group)
-        return geometry.inode_position(number)
-
-    def first(self, ext4: Ext4, group: int) -> int:
-        """Return the number of the block or inode of bit 0."""
-        geometry = ext4.geometry
-        return geometry.group_start(group) if self.blocks else group * geometry.inodes_per_group + 1
-
-    def block(self, group: Group) -> int:
-        """Return where the bitmap lies."""
-        return group.block_bitmap if self.blocks else group.inode_bitmap
-
-
-_BLOCKS = _Bitmap(blocks=True)
-_INODES = _Bitmap(blocks=False)
-
-
-def _set_bits(state: Ext4State, ext4: Ext4, span: Span, bit: int, bitmap: _Bitmap) -> set[int]:
-    touched: set[int] = set()
-    for number in range(span.first, span.first + span.count):
-        group, index = bitmap.position(ext4, number)
-        if not 0 <= group < len(ext4.groups):
-            raise StoreDamagedError("an edit names a block or inode that does not exist", actual=number)
-        offset = bitmap.block(ext4.groups[group]) * ext4.geometry.block_size + index // 8
-        mask = 1 << index % 8
-        value = ext4.read(offset, 1)[0]
-        state.write(offset, bytes([value | mask if bit else value & ~mask]))
-        touched.add(group)
-    return touched
+def _set_bits(state: Ext4State, ext4: Ext4, span: Span, bit: int, bitmap: Bitmap) -> set[int]:
+    """Set or clear the bits of a span; return the groups that they are in."""
+    first, start = bitmap.position(ext4, span.first)
+    last, end = bitmap.position(ext4, span.first + span.count - 1)
+    if span.count < 1 or not 0 <= first <= last < len(ext4.groups):
+        raise StoreDamagedError(
+            "an edit names a block or inode that does not exist", actual=f"{span.first}+{span.count}"
+        )
+    for group in range(first, last + 1):
+        low = start if group == first else 0
+        high = end + 1 if group == last else bitmap.bits(ext4)
+        from_byte, to_byte = low // 8, -(-high // 8)
+        offset = bitmap.block(ext4.groups[group]) * ext4.geometry.block_size + from_byte
+        mask = (1 << high - low) - 1 << low - from_byte * 8
+        value = int.from_bytes(ext4.read(offset, to_byte - from_byte), "little")
+        value = value | mask if bit else value & ~mask
+        state.write(offset, value.to_bytes(to_byte - from_byte, "little"))
+    return set(range(first, last + 1))
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -154,10 +121,10 @@ def move_blocks(state: Ext4State, moves: Sequence[Move]) -> None:
     touched: set[int] = set()
     for move in moves:
         for span in move.freed:
-            touched |= _set_bits(state, ext4, span, 0, _BLOCKS)
+            touched |= _set_bits(state, ext4, span, 0, BLOCKS)
     for move in moves:
         for span in move.taken:
-            touched |= _set_bits(state, ext4, span, 1, _BLOCKS)
+            touched |= _set_bits(state, ext4, span, 1, BLOCKS)
     for number in sorted(touched):
         seal_group(state, number, {})
 
@@ -165,38 +132,9 @@ def move_blocks(state: Ext4State, moves: Sequence[Move]) -> None:
 def seal_group(state: Ext4State, number: int, fields: Fields) -> None:
     """Count a group's bitmaps again, set ``fields`` on top and write its descriptor with all checksums."""
     ext4 = state.now
-    geometry = ext4.geometry
-    raw = ext4.groups[number].raw
-    wide = geometry.desc_size >= GroupDesc64.SIZE
-    disk = updated((GroupDesc64 if wide else GroupDesc).parse(raw), fields)
-    group = Group.parse(number, disk.pack() + raw[disk.SIZE :])  # a bitmap counts from when UNINIT is gone
-    blocks, inodes = ext4.block_bitmap(group), ext4.inode_bitmap(group)
-    counts: Fields = {}
-    if blocks is not None:
-        counts |= _count("bg_free_blocks_count", _free(blocks, geometry.group_blocks(number)))
-    if inodes is not None:
-        counts |= _count("bg_free_inodes_count", _free(inodes, geometry.inodes_per_group))
-    known = {name: value for name, value in counts.items() if hasattr(disk, name)}
-    data = bytearray(updated(disk, known | fields).pack() + raw[disk.SIZE :])
-    if geometry.metadata_csum:
-        for bitmap, slot, bits in (
-            (blocks, checksums.block_bitmap_slot(geometry.desc_size), geometry.blocks_per_group),
-            (inodes, checksums.inode_bitmap_slot(geometry.desc_size), geometry.inodes_per_group),
-        ):
-            if bitmap is not None:
-                slot.put(data, checksums.expected_bitmap(ext4.seed, bitmap, bits))
-        checksums.GROUP.put(data, checksums.expected_group(ext4.seed, number, bytes(data)))
-    state.write(geometry.desc_offset(number), data)
+    data = sealed_descriptor(ext4, number, ext4.groups[number].raw, fields, ext4.read_block)
+    state.write(ext4.geometry.desc_offset(number), data)
     state.forget()
-
-
-def _count(name: str, value: int) -> Fields:
-    return {f"{name}_lo": value & 0xFFFF, f"{name}_hi": value >> 16}
-
-
-def _free(bitmap: bytes, bits: int) -> int:
-    used = int.from_bytes(bitmap[: -(-bits // 8)], "little") & (1 << bits) - 1
-    return bits - used.bit_count()
 
 
 def recognise(replay: Replay, partition: str, target: Ext4, groups: Iterable[int]) -> Iterator[Ext4Allocation]:
@@ -212,9 +150,9 @@ def recognise(replay: Replay, partition: str, target: Ext4, groups: Iterable[int
             blocks = initial_block_bitmap(now, number)
         if inodes is None:
             inodes = initial_inode_bitmap(now)
-        taken, freed = _differences(blocks, target.block_bitmap(after), _BLOCKS.first(now, number))
+        taken, freed = _differences(blocks, target.block_bitmap(after), BLOCKS.first(now, number))
         edit = _with_spans(edit, blocks_taken=taken, blocks_freed=freed)
-        taken, freed = _differences(inodes, target.inode_bitmap(after), _INODES.first(now, number))
+        taken, freed = _differences(inodes, target.inode_bitmap(after), INODES.first(now, number))
         edit = _with_spans(edit, inodes_taken=taken, inodes_freed=freed)
     bits = any((edit.blocks_taken, edit.blocks_freed, edit.inodes_taken, edit.inodes_freed))
     explicit = _explicit(replay, partition, edit, target, numbers)
@@ -232,19 +170,7 @@ def _differences(before: bytes | None, after: bytes | None, first: int) -> tuple
     if before is None or after is None or before == after:
         return [], []
     old, new = int.from_bytes(before, "little"), int.from_bytes(after, "little")
-    return _spans(new & ~old, first), _spans(old & ~new, first)
-
-
-def _spans(bits: int, first: int) -> list[Span]:
-    spans: list[Span] = []
-    while bits:
-        low = (bits & -bits).bit_length() - 1
-        count = 1
-        while bits >> (low + count) & 1:
-            count += 1
-        spans.append(Span(first + low, count))
-        bits &= ~((1 << count) - 1 << low)
-    return spans
+    return bit_spans(new & ~old, first), bit_spans(old & ~new, first)
 
 
 def _explicit(
@@ -259,9 +185,7 @@ def _explicit(
     now = state.now
     changes = []
     for number in numbers:
-        kind = GroupDesc64 if now.geometry.desc_size >= GroupDesc64.SIZE else GroupDesc
-        before, after = kind.parse(now.groups[number].raw), kind.parse(target.groups[number].raw)
-        fields = changed(before, after, DERIVED)
+        fields = descriptor_fields(now.groups[number].raw, target.groups[number].raw)
         if fields:
             changes.append(GroupChange(number, fields))
     return changes

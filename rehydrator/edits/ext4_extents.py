@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from msgspec.structs import replace
 
+from rehydrator.edits.ext4_directory_block import distance
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.fields import Fields, updated
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.blocks import TreeNode
 from rehydrator.fs.ext4.c_ext4 import EXTENT_MAGIC, ExtentHeader, ExtentIndex, ExtentLeaf
 from rehydrator.fs.ext4.ext4 import Ext4
 
@@ -42,9 +42,9 @@ class ExtentNode(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     inode: int
-    path: str
-    block: int
     rows: list[TreeRow]
+    path: str = ""
+    block: int = 0
     depth: int = 0
     fresh: bool = False
     stale: list[TreeRow] = []
@@ -62,7 +62,11 @@ class Ext4Extents(msgspec.Struct, tag="ext4.extents", tag_field="op", frozen=Tru
         for node in self.nodes:
             if not state.now.valid_block(node.block):
                 raise StoreDamagedError("an extent node is outside of the file system", actual=node.block)
-            state.write(node.block * state.now.geometry.block_size, _made(state, node))
+            generation = state.now.inode(node.inode).disk.i_generation
+            state.write(
+                node.block * state.now.geometry.block_size,
+                made_node(state.now, state.now.read_block(node.block), node, generation),
+            )
 
     def describe(self) -> str:
         """Count files."""
@@ -73,20 +77,20 @@ class Ext4Extents(msgspec.Struct, tag="ext4.extents", tag_field="op", frozen=Tru
         return 0
 
 
-def _made(state: Ext4State, node: ExtentNode) -> bytes:
-    size = state.now.geometry.block_size
+def made_node(ext4: Ext4, before: bytes, node: ExtentNode, generation: int) -> bytes:
+    """Return the block that ``before`` becomes, with its checksum; ``generation`` is that of the inode."""
+    size = ext4.geometry.block_size
     room = (size - ExtentHeader.SIZE) // ExtentLeaf.SIZE
     written = [*node.rows, *node.stale]
     if len(written) > room:
         raise StoreDamagedError("too many extents for a node", expected=f"at most {room}", actual=len(written))
     header = ExtentHeader(eh_magic=EXTENT_MAGIC, eh_entries=len(node.rows), eh_max=room, eh_depth=0, eh_generation=0)
     header = updated(header, {"eh_depth": node.depth})
-    data = bytearray(size) if node.fresh else bytearray(state.now.read_block(node.block))
+    data = bytearray(size) if node.fresh else bytearray(before)
     rows = header.pack() + b"".join(_packed(row, node.depth) for row in written)
     data[: len(rows)] = rows
-    if state.now.geometry.metadata_csum:
-        generation = state.now.inode(node.inode).disk.i_generation
-        seed = checksums.inode_seed(state.now.seed, node.inode, generation)
+    if ext4.geometry.metadata_csum:
+        seed = checksums.inode_seed(ext4.seed, node.inode, generation)
         checksums.extent_slot(bytes(data)).put(data, checksums.expected_extent(seed, bytes(data)))
     return bytes(data)
 
@@ -105,29 +109,27 @@ def recognise(replay: Replay, partition: str, target: Ext4, files: Iterable[tupl
     state = replay.state(Ext4State, partition)
     found = []
     for number, path in files:
+        generation = state.now.inode(number).disk.i_generation
         for item in target.block_map(target.inode(number)).nodes:
-            after = target.read_block(item.block)
-            if item.indirect or state.now.read_block(item.block) == after:
+            before, after = state.now.read_block(item.block), target.read_block(item.block)
+            if item.indirect or before == after:
                 continue
-            nodes = _told(number, path, item, after)
-            found.append(min(nodes, key=lambda node: _distance(_made(state, node), after)))
+            found.append(told_node(state.now, before, after, ExtentNode(number, [], path, item.block), generation))
     if found:
         yield Ext4Extents(partition, found)
 
 
-def _told(inode: int, path: str, place: TreeNode, after: bytes) -> list[ExtentNode]:
-    """Return what a node may be told as, the simplest first."""
-    used = ExtentHeader.parse(after).eh_entries
-    rows = _rows(after, place.level)
+def told_node(ext4: Ext4, before: bytes, after: bytes, named: ExtentNode, generation: int) -> ExtentNode:
+    """Return the node that comes closest to ``after``; ``named`` says which one it is."""
+    header = ExtentHeader.parse(after)
+    rows = _rows(after, header.eh_depth)
+    used = header.eh_entries
     while len(rows) > used and rows[-1] == _NO_ROW:
         rows.pop()
-    node = ExtentNode(inode, path, place.block, rows[:used], place.level)
+    node = replace(named, rows=rows[:used], depth=header.eh_depth)
     whole = replace(node, fresh=True)
-    return [node, whole, replace(whole, stale=rows[used:])]
-
-
-def _distance(one: bytes, other: bytes) -> int:
-    return sum(a != b for a, b in zip(one, other, strict=True))
+    forms = [node, whole, replace(whole, stale=rows[used:])]  # the simplest first
+    return min(forms, key=lambda form: distance(made_node(ext4, before, form, generation), after))
 
 
 def _rows(block: bytes, depth: int) -> list[TreeRow]:

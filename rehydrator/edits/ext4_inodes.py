@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from rehydrator.edits.ext4_allocation import Move, Span, move_blocks
+from rehydrator.edits.ext4_allocation import Move, move_blocks
+from rehydrator.edits.ext4_group import Span
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.fields import Fields, Value, changed, updated
 from rehydrator.edits.replay import Replay
@@ -57,7 +58,7 @@ class Ext4Inodes(msgspec.Struct, tag="ext4.inodes", tag_field="op", frozen=True)
         moves: list[Move] = []
         for change in self.inodes:
             inode = state.now.inode(change.inode)
-            state.put_inode(change.inode, _changed_raw(inode, change, replay.times))
+            state.put_inode(change.inode, changed_inode(inode, change.set, change.extents, replay.times))
             if change.extents is not None:
                 state.move_content(change.inode)
                 moves.append(Move(_blocks(state.before, inode), _blocks(state.now, state.now.inode(change.inode))))
@@ -86,9 +87,10 @@ def _blocks(ext4: Ext4, inode: InodeInfo) -> list[Span]:
     return [Span(run.physical, run.count) for run in ext4.block_map(inode).runs]
 
 
-def _changed_raw(inode: InodeInfo, change: InodeChange, times: TimeTable) -> bytes:
+def changed_inode(inode: InodeInfo, values: Fields, extents: list[ExtentRow] | None, times: TimeTable) -> bytes:
+    """Return an inode's bytes with other field values and, where given, other extents; the checksum is left open."""
     fields: Fields = {}
-    for name, value in change.set.items():
+    for name, value in values.items():
         if name in _TIMES and isinstance(value, str):
             fields[name], fields[f"{name}_extra"] = ext4_words(times.at(value))
         elif name == "i_dtime" and isinstance(value, str):
@@ -97,11 +99,11 @@ def _changed_raw(inode: InodeInfo, change: InodeChange, times: TimeTable) -> byt
             fields[name] = value
     disk = updated(inode.disk, fields)
     raw = disk.pack() + inode.raw[disk.SIZE :]
-    if _TAIL in change.set:
-        raw = raw[: disk.SIZE] + _tail(change.set[_TAIL], len(raw) - disk.SIZE)
-    if change.extents is not None:
+    if _TAIL in values:
+        raw = raw[: disk.SIZE] + _tail(values[_TAIL], len(raw) - disk.SIZE)
+    if extents is not None:
         at = LargeInode.offset_of("i_block")
-        block = _extent_root(change.extents)
+        block = _extent_root(extents)
         raw = raw[:at] + block + raw[at + len(block) :]
     return raw
 
@@ -152,14 +154,17 @@ def recognise(
     changes: list[InodeChange] = []
     for after, path in inodes:
         before = now.inode(after.number)
-        change = _change(before, after, path, replay.times, sized)
+        change = inode_change(before, after, path, replay.times, sized)
         if change.set or change.extents is not None:
             changes.append(change)
     if changes:
         yield Ext4Inodes(partition, changes)
 
 
-def _change(before: InodeInfo, after: InodeInfo, path: str, times: TimeTable, sized: Collection[int]) -> InodeChange:
+def inode_change(
+    before: InodeInfo, after: InodeInfo, path: str, times: TimeTable, sized: Collection[int]
+) -> InodeChange:
+    """Tell how an inode becomes another one; see :func:`recognise`."""
     derived = set(DERIVED)
     if after.number in sized:
         derived.add("i_size_lo")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.replay import Replay
@@ -30,12 +32,12 @@ class XattrRow(msgspec.Struct, array_like=True, frozen=True):
     value: str
 
 
-class XattrBlock(msgspec.Struct, frozen=True):
+class XattrBlock(msgspec.Struct, frozen=True, omit_defaults=True):
     """The attributes in block ``block``, which ``refcount`` files share."""
 
-    block: int
     refcount: int
     entries: list[XattrRow]
+    block: int = 0
 
 
 class Ext4Xattrs(msgspec.Struct, tag="ext4.xattrs", tag_field="op", frozen=True):
@@ -50,10 +52,8 @@ class Ext4Xattrs(msgspec.Struct, tag="ext4.xattrs", tag_field="op", frozen=True)
         for item in self.blocks:
             if not state.now.valid_block(item.block):
                 raise StoreDamagedError("an attribute block is outside of the file system", actual=item.block)
-            try:
-                state.write(item.block * state.now.geometry.block_size, _made(state, item))
-            except (CorruptError, ValueError) as error:
-                raise StoreDamagedError(f"attribute block {item.block}: {error}", path=self.partition) from error
+            data = made_block(state.now, item, item.block)
+            state.write(item.block * state.now.geometry.block_size, data)
 
     def describe(self) -> str:
         """Name the attributes."""
@@ -65,11 +65,17 @@ class Ext4Xattrs(msgspec.Struct, tag="ext4.xattrs", tag_field="op", frozen=True)
         return 0
 
 
-def _made(state: Ext4State, item: XattrBlock) -> bytes:
-    rows = [Attribute(row.name_index, row.name.encode(), row.value_offs, _decoded(row.value)) for row in item.entries]
-    data = bytearray(attribute_block(state.now.geometry.block_size, item.refcount, rows))
-    if state.now.geometry.metadata_csum:
-        checksums.XATTR.put(data, checksums.expected_xattr(state.now.seed, item.block, bytes(data)))
+def made_block(ext4: Ext4, item: XattrBlock, block: int) -> bytes:
+    """Return block number ``block`` with all its hashes and checksum; what can't be is StoreDamagedError."""
+    try:
+        rows = [
+            Attribute(row.name_index, row.name.encode(), row.value_offs, _decoded(row.value)) for row in item.entries
+        ]
+        data = bytearray(attribute_block(ext4.geometry.block_size, item.refcount, rows))
+    except (CorruptError, ValueError, struct.error) as error:
+        raise StoreDamagedError(f"attribute block {block}: {error}") from error
+    if ext4.geometry.metadata_csum:
+        checksums.XATTR.put(data, checksums.expected_xattr(ext4.seed, block, bytes(data)))
     return bytes(data)
 
 
@@ -88,19 +94,23 @@ def _encoded(value: bytes) -> str:
 def recognise(replay: Replay, partition: str, target: Ext4, blocks: Iterable[int]) -> Iterator[Ext4Xattrs]:
     """Tell the attribute blocks among ``blocks`` that differ from what they are now."""
     state = replay.state(Ext4State, partition)
-    found = []
-    for block in blocks:
-        data = target.read_block(block)
-        header = XattrHeader.parse(data)
-        items = attributes(data) if header.h_magic == XATTR_MAGIC else None
-        if items is None or state.now.read_block(block) == data:
-            continue
-        try:
-            rows = [
-                XattrRow(item.name_index, item.name.decode(), item.value_offs, _encoded(item.value)) for item in items
-            ]
-        except UnicodeDecodeError:
-            continue
-        found.append(XattrBlock(block, header.h_refcount, rows))
+    found = [
+        replace(told, block=block)
+        for block in blocks
+        if state.now.read_block(block) != (data := target.read_block(block)) and (told := told_block(data)) is not None
+    ]
     if found:
         yield Ext4Xattrs(partition, found)
+
+
+def told_block(data: bytes) -> XattrBlock | None:
+    """Tell an attribute block, None for what is none."""
+    header = XattrHeader.parse(data)
+    items = attributes(data) if header.h_magic == XATTR_MAGIC else None
+    if items is None:
+        return None
+    try:
+        rows = [XattrRow(item.name_index, item.name.decode(), item.value_offs, _encoded(item.value)) for item in items]
+    except UnicodeDecodeError:
+        return None
+    return XattrBlock(header.h_refcount, rows)

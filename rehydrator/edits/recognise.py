@@ -149,7 +149,7 @@ def _ext4_edits(
     )
     yield from records  # the command line comes from a BLS entry
     yield from zero.recognise(name, replay.now(name), target, _pieces(places, fs.geometry.block_size))
-    yield from ext4_journal.recognise(replay, name, fs)
+    yield from ext4_journal.recognise(replay, name, filesystem)
 
 
 def _xfs_edits(
