@@ -16,7 +16,7 @@ import msgspec
 
 from rehydrator import rungs
 from rehydrator.errors import InputError, MismatchError, OutputError, StoreDamagedError, UnsupportedError
-from rehydrator.intake.intake import Content, take_in
+from rehydrator.intake.intake import Content, check_present, take_in
 from rehydrator.manifest.schema import Manifest, Rung, literal_bytes
 from rehydrator.progress import Progress
 from rehydrator.rehydrate import check
@@ -134,6 +134,8 @@ class _ReleaseRun:
                 expected="one artifact metal raw",
                 actual=len(canonicals),
             )
+        for artifact in self._release.artifacts:  # what is plain to see is told before the long work
+            check_present(artifact)
         content = self._take_in(canonicals[0])
         try:
             canonical = rungs.canonical_of(content)

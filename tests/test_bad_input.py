@@ -94,7 +94,14 @@ def test_wrong_metadata(small_release: ReleaseMaker, key: str, field: str) -> No
 @pytest.mark.parametrize("key", ["metal", "vmware"])
 def test_missing_files(small_release: ReleaseMaker, key: str) -> None:
     (small_release.directory / small_release.images[key]["path"]).unlink()
-    refused(2, [small_release.images[key]["path"], "No such file"], small_release)
+    result = refused(2, [small_release.images[key]["path"], "No such file"], small_release)
+    assert "done" not in result.err  # told before the long work
+
+
+def test_a_file_of_another_size_is_told_before_the_long_work(small_release: ReleaseMaker) -> None:
+    small_release.replace("vmware", small_release.shipped("vmware")[:-1], metadata=False)
+    result = refused(1, [small_release.images["vmware"]["path"], "truncated"], small_release)
+    assert "done" not in result.err
 
 
 def test_a_directory_in_place_of_a_file(small_release: ReleaseMaker) -> None:

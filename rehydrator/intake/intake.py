@@ -42,7 +42,7 @@ def take_in(artifact: Artifact, scratch: Path, task: Task) -> Content:
     A compressed artifact with a promised uncompressed digest is decompressed to a sparse file in ``scratch``.
     Raises MismatchError for a wrong digest, CorruptError for a damaged stream, InputError for a missing file.
     """
-    _check_present(artifact)
+    check_present(artifact)
     if artifact.peeled:
         return _decompressed(artifact, scratch, task)
     digest, extents, size = _pass_through(artifact, None, task)
@@ -51,7 +51,8 @@ def take_in(artifact: Artifact, scratch: Path, task: Task) -> Content:
     return Content(artifact, shipped, shipped, FileSource(artifact.path, extents), temporary=False)
 
 
-def _check_present(artifact: Artifact) -> None:
+def check_present(artifact: Artifact) -> None:
+    """Raise InputError where the file is missing, MismatchError where it has not the size that the metadata says."""
     try:
         size = artifact.path.stat().st_size
     except OSError as error:
