@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -10,13 +11,31 @@ from rehydrator.boot.zipl.installed import BOOTMAP_PATH
 from rehydrator.disk.gpt import Region, read_table
 from rehydrator.disk.source import Source, Window
 from rehydrator.edits.ext4_directory import Ext4Directory
+from rehydrator.edits.ext4_inodes import Ext4Inodes, InodeChange
 from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.platform import Platform, platform_texts
 from rehydrator.edits.replay import BlobReader
 from rehydrator.edits.table import Edit
+from rehydrator.edits.xfs_inodes import XfsInodeChange, XfsInodes
+from rehydrator.edits.xfs_structures import XfsStructures
 from rehydrator.edits.zipl import Zipl
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4.ext4 import Ext4
+from rehydrator.fs.xfs.geometry import is_xfs
+
+# How the names of inode fields end that say mode, owner, size or attributes
+_VISIBLE = (
+    "_mode",
+    "_uid",
+    "_gid",
+    "_uid_lo",
+    "_gid_lo",
+    "_size",
+    "_size_lo",
+    "_xattr_ibody",
+    "_file_acl_lo",
+    "_format",
+)
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -41,6 +60,8 @@ def named_files(base: Source, edits: Sequence[Edit], blobs: BlobReader) -> Itera
     names = {region.number: region.name for region in regions.values()}
     for edit in edits:
         match edit:
+            case FileContent() if not edit.keep:
+                yield Named(edit.partition, edit.path, _rest(edit, blobs))
             case Platform() | FileContent():
                 written = list(written_files(base, [edit], blobs))
                 yield from (Named(names[file.number], file.path, file.content) for file in written)
@@ -48,6 +69,16 @@ def named_files(base: Source, edits: Sequence[Edit], blobs: BlobReader) -> Itera
                     yield Named(edit.partition, edit.path)
             case Ext4Directory():
                 yield from (Named(edit.partition, path) for path in edit.paths())
+            case Ext4Inodes() | XfsInodes():
+                yield from (
+                    Named(edit.partition, change.path) for change in edit.inodes if change.path and _visible(change)
+                )
+            case XfsStructures():
+                yield from (
+                    Named(edit.partition, posixpath.join(item.path, entry.name))
+                    for item in edit.structures
+                    for entry in item.change.entries
+                )
             case Zipl():
                 yield Named(edit.partition, BOOTMAP_PATH)
 
@@ -63,7 +94,9 @@ def written_files(base: Source, edits: Sequence[Edit], blobs: BlobReader) -> Ite
                     yield Written(region.number, text.path, text.content)
             case FileContent():
                 region = _region(regions, edit.partition)
-                yield from _content(Ext4(Window(base, *region.extent)), region, edit, blobs)
+                partition = Window(base, *region.extent)
+                if not is_xfs(partition):  # what changes there, the fixups settle
+                    yield from _content(Ext4(partition), region, edit, blobs)
 
 
 def _content(fs: Ext4, region: Region, edit: FileContent, blobs: BlobReader) -> Iterator[Written]:
@@ -71,7 +104,18 @@ def _content(fs: Ext4, region: Region, edit: FileContent, blobs: BlobReader) -> 
     if fs.lookup(edit.path) != edit.inode:
         return
     kept = fs.read_file(edit.inode)[: edit.keep]
-    yield Written(region.number, edit.path, kept + (blobs(edit.blob) if edit.blob else edit.text.encode()))
+    yield Written(region.number, edit.path, kept + _rest(edit, blobs))
+
+
+def _visible(change: InodeChange | XfsInodeChange) -> bool:
+    """Tell whether something changes that a file's owner sees, besides times."""
+    forks = isinstance(change, XfsInodeChange) and change.forks is not None
+    return forks or any(field.endswith(_VISIBLE) for field in change.set)
+
+
+def _rest(edit: FileContent, blobs: BlobReader) -> bytes:
+    """Return what follows the part that is kept."""
+    return blobs(edit.blob) if edit.blob else edit.text.encode()
 
 
 def _region(regions: dict[str, Region], name: str) -> Region:
