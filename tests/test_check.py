@@ -161,6 +161,9 @@ FLIPPED: list[tuple[str, Callable[[Overlay], None], set[Check], str]] = [
     ("entries", _flip(1024 + 128 + 5), {Check.PARTITION_TABLE, Check.PARTITIONS}, "wrong PartitionEntryArrayCRC32"),
     ("backup header", _flip(METAL_END - 512 + 40), {Check.BACKUP_PARTITION_TABLE}, "wrong HeaderCRC32"),
     ("backup missing", _zero(METAL_END - 512, 512), {Check.BACKUP_PARTITION_TABLE}, "is missing"),
+    ("MBR signature", _flip(510), {Check.PARTITION_TABLE}, "Signature is 0xaa45, should be 0xaa55"),
+    ("MBR record", _flip(446 + 4), {Check.PARTITION_TABLE}, "no partition record of type 0xee"),
+    ("other core image", _flip(0x5C), {Check.BIOS_LOADER}, "leads to sector 2064, its core image begins at 2048"),
     ("no MBR code", _zero(0, 440), {Check.BIOS_LOADER}, "holds no boot code"),
     ("no core image", _zero(MIB, MIB), {Check.BIOS_LOADER}, "GRUB's core image is missing"),
     ("no FAT", _zero(2 * MIB, MIB), {Check.EFI_LOADER}, "holds no FAT"),
@@ -258,6 +261,25 @@ def test_an_efi_program_for_another_machine(openstack: Opened) -> None:
     disk = Overlay(openstack.disk)
     disk.write(2 * MIB + at + 4, b"\x64\xaa")
     assert "is an EFI program for another machine (0xaa64)" in texts(changed(openstack, disk), Check.EFI_LOADER)
+
+
+@pytest.mark.oracle
+def test_an_efi_program_behind_the_first(
+    need: Callable[..., None], raw: Path, openstack: Opened, tmp_path: Path
+) -> None:
+    """Shim starts GRUB beside it; a program for another machine is no matter."""
+    need("mcopy")
+    image, good, bad_one = tmp_path / "disk.raw", tmp_path / "good", tmp_path / "bad"
+    subprocess.run(["cp", "--sparse=always", raw, image], check=True)
+    esp = f"{image}@@{2 * MIB}"
+    subprocess.run(["mcopy", "-i", esp, "::/EFI/BOOT/BOOTX64.EFI", good], check=True)
+    bad_one.write_bytes(b"no program")
+    for source, name in ((good, "mmx64.efi"), (bad_one, "GRUBX64.EFI"), (bad_one, "grubia32.efi")):
+        subprocess.run(["mcopy", "-i", esp, source, f"::/EFI/BOOT/{name}"], check=True)
+    with FileSource(image) as disk:
+        report = changed(openstack, disk)
+    assert bad(report) == {Check.EFI_LOADER}
+    assert texts(report, Check.EFI_LOADER) == "p2 EFI-SYSTEM /EFI/BOOT/GRUBX64.EFI: is no EFI program: no MZ"
 
 
 # -- the command

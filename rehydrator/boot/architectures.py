@@ -6,6 +6,7 @@ Partitions Specification for the types of root partitions.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from uuid import UUID
 
 import msgspec
@@ -19,6 +20,11 @@ class EfiPath(msgspec.Struct, frozen=True):
 
     path: str
     problem: programs.Problem
+
+    @property
+    def suffix(self) -> str:
+        """How the names of all programs for this machine end, in lower case."""
+        return PurePosixPath(self.path).name.lower().removeprefix("boot")
 
 
 class Architecture(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 Sources: Linux ``Documentation/arch/x86/boot.rst``, ``Documentation/arch/arm64/booting.rst``,
 ``drivers/firmware/efi/libstub/zboot-header.S``, ``arch/s390/include/asm/setup.h``; the ELF specification; Microsoft's
-"PE Format".
+"PE Format"; GRUB ``include/grub/i386/pc/boot.h``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ELFDATA2MSB = 2
 EM_PPC = 20
 EM_PPC64 = 21
 PE_MAGIC = b"PE\0\0"
+GRUB_NAME = b"GRUB "
 IMAGE_FILE_MACHINE_AMD64 = 0x8664
 IMAGE_FILE_MACHINE_ARM64 = 0xAA64
 
@@ -87,3 +88,11 @@ class CoffHeader(Structure, byteorder="<"):
 
     signature: bytes = field("4s")
     Machine: int = field("H")
+
+
+class GrubBootSector(Structure, byteorder="<"):
+    """GRUB's ``boot.img`` as far as the MBR has room for it; ``kernel_sector`` is where its core image begins."""
+
+    code: bytes = field("92s")
+    kernel_sector: int = field("Q")
+    rest: bytes = field("340s")

@@ -1,6 +1,6 @@
 """Is this the kernel, or the boot loader, of an architecture?
 
-Each function takes the first bytes of a program and returns what is wrong with them, "" for nothing.
+Each function takes the first bytes of a program and says what is wrong with them, "" for nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rehydrator.boot.c_programs import (
     ELFDATA2LSB,
     EM_PPC,
     EM_PPC64,
+    GRUB_NAME,
     GZIP_MAGIC,
     MZ_MAGIC,
     PE_MAGIC,
@@ -26,6 +27,7 @@ from rehydrator.boot.c_programs import (
     CoffHeader,
     DosHeader,
     Elf,
+    GrubBootSector,
     X86Setup,
     Zboot,
 )
@@ -88,6 +90,16 @@ def efi_loader(machine: int) -> Problem:
         return "" if found == machine else f"is an EFI program for another machine ({found:#06x})"
 
     return problem
+
+
+def bios_loader(code: bytes, core: int) -> str:
+    """Expect boot code; GRUB's has to lead to its core image at sector ``core``."""
+    if not code.strip(b"\0"):
+        return "holds no boot code"
+    sector = GrubBootSector.parse(code)
+    if GRUB_NAME in sector.rest and sector.kernel_sector != core:
+        return f"GRUB's boot code leads to sector {sector.kernel_sector}, its core image begins at {core}"
+    return ""
 
 
 def _elf_machine(head: bytes, data: int | None = None) -> int | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rehydrator.boot.architectures import EfiPath
-from rehydrator.boot.programs import HEAD, prep_loader
+from rehydrator.boot.programs import HEAD, bios_loader, prep_loader
 from rehydrator.checks.finding import Check, Finding, error, judged
 from rehydrator.checks.image import Image
-from rehydrator.disk.extents import is_zero
+from rehydrator.disk.c_gpt import Mbr
 from rehydrator.disk.gpt import Region
-from rehydrator.explain.gpt import BOOT_CODE_SIZE
 from rehydrator.fs.fat.owner import FatFilesystem
 
 ESP = "EFI-SYSTEM"
@@ -25,33 +24,43 @@ def check_firmware(image: Image) -> Iterator[Finding]:
     if architecture is None:
         return
     if architecture.efi is not None:
-        yield _efi(image, architecture.efi)
+        yield from _efi(image, architecture.efi)
     if architecture.bios and image.sector == _BIOS_SECTOR:  # the BIOS can't start a disk of larger sectors
         yield _bios(image)
     if architecture.prep:
         yield _prep(image)
 
 
-def _efi(image: Image, wanted: EfiPath) -> Finding:
+def _efi(image: Image, wanted: EfiPath) -> Iterator[Finding]:
     region = image.partition(ESP)
     if region is None:
-        return error(Check.EFI_LOADER, "", f"there is no partition named {ESP}")
+        yield error(Check.EFI_LOADER, "", f"there is no partition named {ESP}")
+        return
     filesystem = image.owners.filesystem(region)
     if not isinstance(filesystem, FatFilesystem):
-        return error(Check.EFI_LOADER, region.name, "holds no FAT file system", region.extent.offset)
-    node = filesystem.reader.lookup(wanted.path)
+        yield error(Check.EFI_LOADER, region.name, "holds no FAT file system", region.extent.offset)
+        return
+    fat = filesystem.reader
+    first = fat.lookup(wanted.path)
     place = f"{region.name} {wanted.path}"
-    if node is None or node.directory:
-        return error(Check.EFI_LOADER, place, "is missing")
-    return judged(Check.EFI_LOADER, place, wanted.problem(filesystem.reader.content(node)[:HEAD]), "an EFI program")
+    if first is None or first.directory:
+        yield error(Check.EFI_LOADER, place, "is missing")
+    else:
+        yield judged(Check.EFI_LOADER, place, wanted.problem(fat.content(first)[:HEAD]), "an EFI program")
+    for path, node in fat.nodes.items():  # what the first one starts
+        if node is not first and not node.directory and path.lower().endswith(wanted.suffix):
+            problem = wanted.problem(fat.content(node)[:HEAD])
+            if problem:
+                yield error(Check.EFI_LOADER, f"{region.name} {path}", problem)
 
 
 def _bios(image: Image) -> Finding:
     region = image.partition(BIOS_BOOT)
     if region is None:
         return error(Check.BIOS_LOADER, "", f"there is no partition named {BIOS_BOOT}")
-    if is_zero(image.owners.disk.read(0, BOOT_CODE_SIZE)):
-        return error(Check.BIOS_LOADER, "mbr", "holds no boot code", 0)
+    code = Mbr.parse(image.owners.disk.read(0, Mbr.SIZE)).BootCode
+    if problem := bios_loader(code, region.extent.offset // _BIOS_SECTOR):
+        return error(Check.BIOS_LOADER, "mbr", problem, 0)
     problem = "" if _head(image, region).strip(b"\0") else "is empty: GRUB's core image is missing"
     return judged(Check.BIOS_LOADER, region.name, problem, "boot code and core image", region.extent.offset)
 

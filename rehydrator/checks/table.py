@@ -23,7 +23,7 @@ def check_table(image: Image) -> Iterator[Finding]:
     """Check both partition tables. A cloud's disk is grown after it was made: its backup table stays where it was."""
     owners = image.owners
     found = list(tables.health(owners.disk, owners.gpt))
-    primary = [item for item in found if item.name == causes.GPT_HEADER]
+    primary = [item for item in found if item.name in (causes.MBR_TABLE, causes.GPT_HEADER)]
     for item in primary:
         yield error(Check.PARTITION_TABLE, item.name, item.problem, item.offset)
     if owners.table_problem and not primary:

@@ -9,20 +9,33 @@ import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.boot.zipl import layout as zipl
-from rehydrator.disk.c_gpt import MAX_ENTRIES_BYTES, MIN_ENTRY_SIZE, SIGNATURE, GptEntry, GptHeader
+from rehydrator.disk.c_gpt import (
+    GPT_PROTECTIVE,
+    MAX_ENTRIES_BYTES,
+    MBR_SIGNATURE,
+    MIN_ENTRY_SIZE,
+    SIGNATURE,
+    GptEntry,
+    GptHeader,
+    Mbr,
+    MbrRecord,
+)
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
 from rehydrator.explain import causes
 from rehydrator.fs.place import Health
 
-BOOT_CODE_SIZE = 440
-MBR_SIZE = 512
-_MBR_FIELDS = (
-    FieldSpan("UniqueMBRDiskSignature", 440, 4),
-    FieldSpan("Unknown", 444, 2),
-    *(FieldSpan(f"PartitionRecord[{number}]", 446 + 16 * number, 16) for number in range(4)),
-    FieldSpan("Signature", 510, 2),
-)
+_BOOT_CODE = Extent(Mbr.offset_of("BootCode"), Mbr.offset_of("UniqueMBRDiskSignature"))
+
+
+def _mbr_fields() -> Iterator[FieldSpan]:
+    for span in Mbr.FIELDS[1:]:  # boot code is a place of its own
+        if span.name != "PartitionRecord":
+            yield span
+            continue
+        for number in range(span.size // MbrRecord.SIZE):
+            at = span.offset + number * MbrRecord.SIZE
+            yield FieldSpan(f"{span.name}[{number}]", at, MbrRecord.SIZE)
 
 
 class TablePlace(msgspec.Struct, frozen=True):
@@ -59,8 +72,8 @@ def places(disk: Source, gpt: Gpt) -> list[TablePlace]:
     record = zipl.boot_record(bytes(disk.read(0, gpt.sector)))
     found = [
         *([] if record is None else [TablePlace(record.extent, record.structure, record.name, record.fields)]),
-        TablePlace(Extent(0, BOOT_CODE_SIZE), causes.BOOT_CODE, "MBR boot code"),
-        TablePlace(Extent(0, MBR_SIZE), causes.MBR_TABLE, "MBR", _MBR_FIELDS),
+        TablePlace(_BOOT_CODE, causes.BOOT_CODE, "MBR boot code"),
+        TablePlace(Extent(0, Mbr.SIZE), causes.MBR_TABLE, "MBR", tuple(_mbr_fields())),
         *_table(gpt.primary, gpt.sector, gpt.sector, causes.GPT_HEADER, causes.GPT_ENTRY),
     ]
     backup = read_backup(disk, gpt)
@@ -98,9 +111,10 @@ def _table(header: GptHeader, at: int, sector: int, head: str, entry: str) -> It
 
 
 def health(disk: Source, gpt: Gpt) -> Iterator[Health]:
-    """Check both headers and both entry arrays."""
+    """Check the protective MBR, both headers and both entry arrays."""
     if gpt.primary is None:
         return
+    yield from _check_mbr(Mbr.parse(disk.read(0, Mbr.SIZE)))
     yield from _check(disk, gpt.primary, gpt.sector, gpt.sector, causes.GPT_HEADER)
     backup = read_backup(disk, gpt)
     if gpt.backup is None:
@@ -112,6 +126,14 @@ def health(disk: Source, gpt: Gpt) -> Iterator[Health]:
         yield Health(causes.BACKUP_GPT_HEADER, gpt.backup, "is missing")
     else:
         yield from _check(disk, backup, gpt.backup, gpt.sector, causes.BACKUP_GPT_HEADER)
+
+
+def _check_mbr(mbr: Mbr) -> Iterator[Health]:
+    """Expect what firmware and kernels look for before they believe in a GPT."""
+    if mbr.Signature != MBR_SIGNATURE:
+        yield Health(causes.MBR_TABLE, 0, f"Signature is {mbr.Signature:#06x}, should be {MBR_SIGNATURE:#06x}")
+    elif not any(record.OSType == GPT_PROTECTIVE and record.StartingLBA == 1 for record in mbr.records):
+        yield Health(causes.MBR_TABLE, 0, f"no partition record of type {GPT_PROTECTIVE:#04x} protects the disk")
 
 
 def _check(disk: Source, header: GptHeader, at: int, sector: int, name: str) -> Iterator[Health]:

@@ -15,7 +15,7 @@ from .machines import DRIVERS, Machine
 # The kernel's own line, or that of the release builder's initramfs, which no log level hides.
 _COMMAND_LINE = re.compile(rb"(?:CMDLINE|Kernel command line): ([^\r\n]*)\r?\n")
 # A guest that has said nothing of use by then is given up; alone and under emulation the slowest takes half a minute.
-LIMIT = 400.0
+LIMIT = 600.0
 _COMMON = ("-accel", "tcg", "-nographic", "-nodefaults", "-no-reboot", "-m", "1024", "-smp", "1")
 
 

@@ -47,8 +47,8 @@ class Machine:
 
 _SERIAL = ("-serial", "stdio")
 _VIRTIO = "virtio-blk-pci,bootindex=1"
-# Of GRUB's errors those after which there is nothing to start; others are harmless.
-_GRUB = rb"grub( rescue)?>|error: (no such (device|partition)|file [^\r\n]* not found|[^\r\n]*load the kernel first)"
+# GRUB's prompt. Its errors are no end: it goes on after them.
+_GRUB = rb"grub( rescue)?>"
 _EFI = re.compile(rb"Shell> |BdsDxe: failed to (load|start)|" + _GRUB)
 
 MACHINES = (
@@ -76,7 +76,7 @@ MACHINES = (
         "s390x", "ccw", "qemu-system-s390x",
         ("-M", "s390-ccw-virtio", "-cpu", "max", "-chardev", "stdio,id=console",
          "-device", "sclpconsole,chardev=console"),
-        "virtio-blk-ccw,bootindex=1", re.compile(rb"! [^\r\n]* !|panic"),
+        "virtio-blk-ccw,bootindex=1", re.compile(rb"! [^\r\n]* !|zIPL load failed"),
     ),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ import random
 import zlib
 from collections.abc import Sequence
 
-from rehydrator.disk.c_gpt import SIGNATURE, GptEntry, GptHeader
+from rehydrator.disk.c_gpt import GPT_PROTECTIVE, MBR_SIGNATURE, SIGNATURE, GptEntry, GptHeader, Mbr, MbrRecord
 from rehydrator.disk.extents import BLOCK
 
 MIB = 1 << 20
@@ -77,7 +77,18 @@ def with_gpt(content: bytes, partitions: Sequence[Partition] = PARTITIONS, secto
     length = -(-len(entries) // sector)
     usable = (2 + length, last - length - 1)
     disk[: (2 + length) * sector] = bytes((2 + length) * sector)
-    disk[510:512] = b"\x55\xaa"
+    protective = MbrRecord(
+        BootIndicator=0,
+        StartingCHS=b"\0\2\0",
+        OSType=GPT_PROTECTIVE,
+        EndingCHS=b"\xff" * 3,
+        StartingLBA=1,
+        SizeInLBA=last,
+    )
+    mbr = Mbr(
+        BootCode=b"", UniqueMBRDiskSignature=0, Unknown=0, PartitionRecord=protective.pack(), Signature=MBR_SIGNATURE
+    )
+    disk[: Mbr.SIZE] = mbr.pack()
     disk[sector : sector + GptHeader.SIZE] = _header(1, last, 2, entries, usable)
     disk[2 * sector : 2 * sector + len(entries)] = entries
     disk[(last - length) * sector :] = bytes(len(disk) - (last - length) * sector)
