@@ -70,7 +70,9 @@ class Bench:
         self.work = work
         self.settings = settings
         self.python = find_python()
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # An installed program is compiled; here the first run does that, unless it is kept from it.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self.environment = {**kept, "PYTHONPATH": str(ROOT)}
         self._contents: dict[str, Path] = {}
         self._store: tuple[Store, list[Usage]] | None = None
 
