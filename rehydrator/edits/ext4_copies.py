@@ -16,6 +16,7 @@ import msgspec
 from rehydrator.edits.ext4_directory_block import DirectoryChange, changed_block
 from rehydrator.edits.ext4_extents import ExtentNode, made_node
 from rehydrator.edits.ext4_group import BLOCKS, INODES, GroupChange, Span, sealed_descriptor
+from rehydrator.edits.ext4_inodes import DERIVED as INODE_CHECKSUMS
 from rehydrator.edits.ext4_inodes import ExtentRow, changed_inode
 from rehydrator.edits.ext4_state import Ext4State
 from rehydrator.edits.ext4_superblock import with_fields
@@ -166,8 +167,10 @@ def _set_inode(moment: Moment, home: int, change: InodeCopy, data: bytearray) ->
     size = final.geometry.inode_size
     at = _within(moment, home, final.inode_offset(change.inode), size, f"inode {change.inode}")
     inode = InodeInfo.parse(change.inode, bytes(data[at : at + size]))
-    raw = bytearray(changed_inode(inode, change.set, change.extents, moment.times))
-    if final.geometry.metadata_csum:
+    sealed = final.geometry.metadata_csum
+    cleared: Fields = {span.name: 0 for span in inode.disk.FIELDS if sealed and span.name in INODE_CHECKSUMS}
+    raw = bytearray(changed_inode(inode, change.set | cleared, change.extents, moment.times))
+    if sealed and any(raw):  # one that was never used has no checksum
         checksums.inode_slot(bytes(raw)).put(raw, checksums.expected_inode(final.seed, change.inode, bytes(raw)))
     data[at : at + size] = raw
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 from msgspec.structs import replace
 
+from rehydrator.edits.fields import decode_text, encode_text
 from rehydrator.errors import CorruptError
 from rehydrator.fs.ext4 import dirblock
 from rehydrator.fs.ext4.dirblock import Index, Leftover, Slot
@@ -23,13 +24,28 @@ class DirectoryEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class OldEntry(msgspec.Struct, array_like=True, frozen=True):
-    """What is left of an entry at byte ``at``: all of it, ``rec_len`` alone, or (``rec_len`` 0) the end of its name."""
+    """What is left of an entry at byte ``at``: all of it, ``rec_len`` alone, or (``rec_len`` 0) its last bytes.
+
+    What is no printable text is written as ``0x`` and hexadecimal digits.
+    """
 
     at: int
     inode: int
     rec_len: int
     file_type: int
     name: str
+
+    @classmethod
+    def of(cls, item: Leftover) -> OldEntry:
+        """Return it as a manifest has it."""
+        return cls(item.at, item.inode, item.rec_len, item.file_type, encode_text(item.name))
+
+    def leftover(self) -> Leftover:
+        """Return it for writing. Raises CorruptError."""
+        try:
+            return Leftover(self.at, self.inode, self.rec_len, self.file_type, decode_text(self.name))
+        except ValueError as error:
+            raise CorruptError("impossible old directory entry", actual=self.name) from error
 
 
 class SortRow(msgspec.Struct, array_like=True, frozen=True):
@@ -101,10 +117,7 @@ def changed_block(data: bytes, change: DirectoryChange, *, tails: bool) -> bytes
         [Slot(item.at, item.inode, item.file_type, item.name.encode()) for item in (*change.added, *change.retargeted)],
         change.index.parts() if change.index else None,
         fresh=change.fresh,
-        leftovers=[
-            Leftover(item.at, item.inode, item.rec_len, item.file_type, item.name.encode())
-            for item in change.leftovers
-        ],
+        leftovers=[item.leftover() for item in change.leftovers],
         sorted_rows=[(row.hash, row.offs, row.size) for row in change.sorted],
     )  # fmt: skip
 
@@ -142,9 +155,9 @@ def _candidates(before: bytes, after: bytes, named: DirectoryChange) -> Iterator
     try:
         new = {slot.at: _entry(slot) for slot in wanted or ()}
         old = {slot.at: _entry(slot) for slot in dirblock.slots(before) or ()}
-        remains = [OldEntry(*item[:4], item.name.decode()) for item in leftovers(after)]
     except UnicodeDecodeError:
         return
+    remains = [OldEntry.of(item) for item in leftovers(after)]
     if not new:
         return
     same_index = dirblock.index_of(before) == found
@@ -158,7 +171,7 @@ def _candidates(before: bytes, after: bytes, named: DirectoryChange) -> Iterator
     yield fresh
     rows = [SortRow(*row) for row in sort_rows(after)]
     if remains or rows:
-        there = [OldEntry(*item[:4], item.name.decode()) for item in leftovers(before)]
+        there = [OldEntry.of(item) for item in leftovers(before)]
         more = [item for item in remains if item not in there]
         yield replace(kept, leftovers=more)
         yield replace(kept, leftovers=more, sorted=rows)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rehydrator.edits.ext4_state import Ext4State
+from rehydrator.edits.fields import decode_text, encode_text
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
 from rehydrator.errors import CorruptError, StoreDamagedError
@@ -16,8 +17,6 @@ from rehydrator.fs.ext4 import checksums
 from rehydrator.fs.ext4.c_ext4 import XATTR_MAGIC, XattrHeader
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.ext4.xattr_block import Attribute, attribute_block, attributes
-
-_HEX = "0x"
 
 
 class XattrRow(msgspec.Struct, array_like=True, frozen=True):
@@ -69,7 +68,7 @@ def made_block(ext4: Ext4, item: XattrBlock, block: int) -> bytes:
     """Return block number ``block`` with all its hashes and checksum; what can't be is StoreDamagedError."""
     try:
         rows = [
-            Attribute(row.name_index, row.name.encode(), row.value_offs, _decoded(row.value)) for row in item.entries
+            Attribute(row.name_index, row.name.encode(), row.value_offs, decode_text(row.value)) for row in item.entries
         ]
         data = bytearray(attribute_block(ext4.geometry.block_size, item.refcount, rows))
     except (CorruptError, ValueError, struct.error) as error:
@@ -77,18 +76,6 @@ def made_block(ext4: Ext4, item: XattrBlock, block: int) -> bytes:
     if ext4.geometry.metadata_csum:
         checksums.XATTR.put(data, checksums.expected_xattr(ext4.seed, block, bytes(data)))
     return bytes(data)
-
-
-def _decoded(value: str) -> bytes:
-    return bytes.fromhex(value.removeprefix(_HEX)) if value.startswith(_HEX) else value.encode()
-
-
-def _encoded(value: bytes) -> str:
-    try:
-        text = value.decode("ascii")
-    except UnicodeDecodeError:
-        text = ""
-    return text if text.isprintable() and text and not text.startswith(_HEX) else _HEX + value.hex()
 
 
 def recognise(replay: Replay, partition: str, target: Ext4, blocks: Iterable[int]) -> Iterator[Ext4Xattrs]:
@@ -110,7 +97,9 @@ def told_block(data: bytes) -> XattrBlock | None:
     if items is None:
         return None
     try:
-        rows = [XattrRow(item.name_index, item.name.decode(), item.value_offs, _encoded(item.value)) for item in items]
+        rows = [
+            XattrRow(item.name_index, item.name.decode(), item.value_offs, encode_text(item.value)) for item in items
+        ]
     except UnicodeDecodeError:
         return None
     return XattrBlock(header.h_refcount, rows)

@@ -2,8 +2,9 @@
 
 Source: Linux ``fs/ext4/namei.c``. A split moves entries together (``dx_pack_dirents``) without wiping where they were,
 and wipes those that go to the other block but for their ``rec_len`` (``dx_move_dirents``). A new entry is written over
-what lies there and may leave the end of an old name. The new block also has the map by which entries were sorted
-(``dx_make_map``).
+what lies there and may leave the end of an old name, or parts of the map by which entries were sorted
+(``dx_make_map``), which the new block has at its end. Up to three bytes behind a name, whatever they are, move together
+with their entry.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from rehydrator.fs.ext4.directory import index_block
 _ALIGNMENT = 4
 _MAX_FILE_TYPE = 7
 _FEWEST_ROWS = 2
+_PIECE = DirEntry.SIZE - 1  # bytes that are left of the head of an entry or of a row of the map, at most
 _FIRST, _LAST = ord(" "), ord("~")
 
 
 def leftovers(block: bytes) -> list[Leftover]:
-    """Return what entries left in the unused room of a block; bytes that make no entry and no text are left out."""
+    """Return what entries left in the unused room of a block; bytes that make no part of one are left out."""
     rooms = list(unused(block, slots(block) or ()))
     rows = len(sort_rows(block))
     limit = sort_map_start(block, rows) if rows else len(block)
@@ -74,7 +76,7 @@ def _parsed(block: bytes, at: int, end: int) -> Iterator[Leftover]:
         aligned = first // _ALIGNMENT * _ALIGNMENT
         places = (aligned, aligned - _ALIGNMENT)  # a wiped entry begins with zeros
         found = next((item for place in places if place >= at and (item := _entry(block, place, end))), None)
-        found = found or _text(block, first, end)
+        found = found or _rest(block, first, end)
         if found is not None:
             yield found
             at = found.at + (DirEntry.SIZE if found.rec_len else 0) + len(found.name)
@@ -108,9 +110,11 @@ def _is_name(name: bytes) -> bool:
     return True
 
 
-def _text(block: bytes, at: int, end: int) -> Leftover | None:
-    """Return the end of an overwritten name."""
+def _rest(block: bytes, at: int, end: int) -> Leftover | None:
+    """Return the end of an overwritten name, or what is left of the head of an entry or a row of the map."""
     stop = at
-    while stop < end and _FIRST <= block[stop] <= _LAST and (stop % _ALIGNMENT or _entry(block, stop, end) is None):
+    while stop < end and block[stop] and (stop % _ALIGNMENT or _entry(block, stop, end) is None):
         stop += 1
+    text = next((place for place in range(at, stop) if not _FIRST <= block[place] <= _LAST), stop)
+    stop = stop if stop - at <= _PIECE else text
     return Leftover(at, 0, 0, 0, block[at:stop]) if stop > at else None
