@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from rehydrator import rungs
-from rehydrator.errors import InputError, MismatchError, OutputError, StoreDamagedError, UnsupportedError
+from rehydrator.errors import CorruptError, InputError, MismatchError, OutputError, StoreDamagedError, UnsupportedError
+from rehydrator.intake.compression import find_compression
 from rehydrator.intake.intake import Content, check_present, take_in
 from rehydrator.manifest.schema import Manifest, Rung, literal_bytes
 from rehydrator.progress import Progress
@@ -30,11 +31,15 @@ _PARENT = "qemu"  # the platform whose disk others are made from
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How to dehydrate. ``level`` is zstd's for canonical, literals and whole files."""
+    """How to dehydrate. ``level`` is zstd's for canonical, literals and whole files.
+
+    ``compressed`` also finds out how shipped files were compressed; that takes as long as compressing them once.
+    """
 
     jobs: int
     level: int = 19
     allow_unhandled: bool = False
+    compressed: bool = True
 
 
 class Report(msgspec.Struct):
@@ -143,8 +148,9 @@ class _ReleaseRun:
                 self._staging.add_canonical(
                     self._release.arch, content, task, level=self._settings.level, threads=self._settings.jobs
                 )
-            self._staging.set_manifest(rungs.canonical_manifest(content))
-            self._tell_others(canonical, [item for item in self._release.artifacts if item is not canonicals[0]])
+            others = [item for item in self._release.artifacts if item is not canonicals[0]]
+            compressed = self._tell_others(content, canonical, others)
+            self._staging.set_manifest(rungs.canonical_manifest(compressed))
         finally:
             content.discard()
 
@@ -153,9 +159,24 @@ class _ReleaseRun:
         with self._progress.task(f"read {artifact.path.name}", size) as task:
             return take_in(artifact, self._staging.scratch, task)
 
-    def _tell_others(self, canonical: rungs.Base, artifacts: list[Artifact]) -> None:
+    def _with_compression(self, content: Content) -> Content:
+        """Find out how the shipped file was compressed, where that is wanted and there is a way."""
+        if not (self._settings.compressed and content.artifact.peeled):
+            return content
+        with self._progress.task(f"compress {content.shipped.name} again", content.shipped.size) as task:
+            try:
+                found = find_compression(content, task)
+            except (UnsupportedError, CorruptError) as error:
+                task.note = "by content"
+                self._report.notes.append(f"only the content of this file comes back exactly: {error}")
+                return content
+            task.note = "exact"
+        return msgspec.structs.replace(content, compression=found)
+
+    def _tell_others(self, metal: Content, canonical: rungs.Base, artifacts: list[Artifact]) -> Content:
         """Tell siblings of the canonical in parallel; what remains goes to the relocator in order.
 
+        Returns ``metal``, the canonical's content, with its compression.
         A disk that is not told completely may have been made from another artifact: vmware and virtualbox from qemu.
         """
         relocator: rungs.Relocator | None = None
@@ -163,6 +184,7 @@ class _ReleaseRun:
         remaining: list[rungs.Peeled] = []
         try:
             with worker_pool(self._settings.jobs, "dehydrate", self._progress) as pool:
+                compressed = pool.submit(self._with_compression, metal)
                 futures = [pool.submit(self._by_edits, item, canonical) for item in artifacts]
                 for future in futures:
                     told = future.result()
@@ -175,6 +197,7 @@ class _ReleaseRun:
                     )
                     self._relocate(relocator, told.peeled)
             self._tell_from_parent(canonical, unclear)
+            return compressed.result()
         finally:
             for peeled in (*remaining, *unclear):
                 peeled.content.discard()
@@ -183,6 +206,7 @@ class _ReleaseRun:
         """Tell an artifact by edits of the canonical; what is told completely is closed again."""
         content = self._take_in(artifact)
         try:
+            content = self._with_compression(content)
             peeled = rungs.peel(content, self._staging.blobs)
             told = _Told(peeled, rungs.by_edits(peeled, canonical, self._staging.blobs))
         except BaseException:
@@ -240,7 +264,7 @@ def _prove(
             failed = [manifest for future, manifest in futures.items() if not _proven(future, manifest, report)]
         unproven = {(item.artifact.arch, item.artifact.key) for item in failed}
         for manifest in failed:
-            _drop(artifacts[manifest.artifact.arch, manifest.artifact.key], staging, settings, progress)
+            _drop(artifacts[manifest.artifact.arch, manifest.artifact.key], manifest, staging, settings, progress)
 
 
 def _proven(future: Future[None], manifest: Manifest, report: Report) -> bool:
@@ -254,9 +278,11 @@ def _proven(future: Future[None], manifest: Manifest, report: Report) -> bool:
     return True
 
 
-def _drop(artifact: Artifact, staging: Staging, settings: Settings, progress: Progress) -> None:
+def _drop(artifact: Artifact, failed: Manifest, staging: Staging, settings: Settings, progress: Progress) -> None:
+    """Keep an artifact whole; its compression was proven apart from the rung."""
     with progress.task(f"store {artifact.path.name}") as task:
-        content = take_in(artifact, staging.scratch, task)
+        taken = take_in(artifact, staging.scratch, task)
+        content = msgspec.structs.replace(taken, compression=failed.compression)
         try:
             manifest = rungs.whole(content, staging.blobs, level=settings.level, threads=settings.jobs)
         finally:

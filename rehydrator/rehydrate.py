@@ -12,18 +12,23 @@ import msgspec
 from rehydrator.disk.extents import Data
 from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
-from rehydrator.engines.direct import Engine, artifact_source, edited_disk
-from rehydrator.errors import MismatchError, OutputError, RehydratorError, UsageError
+from rehydrator.engines.direct import Engine, artifact_source, edited_disk, shipped_source
+from rehydrator.errors import MismatchError, OutputError, RehydratorError, UnsupportedError, UsageError
 from rehydrator.layers.c_tar import BLOCKSIZE
 from rehydrator.manifest.schema import File, Manifest
 from rehydrator.progress import Progress, Task
-from rehydrator.store.depot import Depot
+from rehydrator.store.depot import Depot, Signature
 
 
 class Options(msgspec.Struct, frozen=True):
-    """``validate`` compares the sha256 of what was written; size is always compared. ``engine`` replays the edits."""
+    """``validate`` compares the sha256 of what was written; size is always compared. ``engine`` replays the edits.
+
+    ``compressed`` asks for the files as they were shipped, ``signatures`` for their detached signatures as well.
+    """
 
     validate: bool = True
+    compressed: bool = False
+    signatures: bool = False
     engine: Engine = edited_disk
 
 
@@ -43,23 +48,37 @@ class _TaskSink(Sink):
 
 
 def emit(manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progress, options: Options) -> None:
-    """Send an artifact's content to sinks and compare size and digest with the manifest.
+    """Send an artifact's file to sinks and compare size and digest with the manifest.
 
-    Raises MismatchError when they differ; the caller must then not let the output count.
+    Raises MismatchError when they differ; the caller must then not let the output count. Raises UnsupportedError where
+    the shipped file is asked for and the store does not know how to compress it.
     """
-    expected = manifest.content
+    expected = file_of(manifest, options)
     with progress.task(expected.name, expected.size) as task:
         try:
-            source = artifact_source(manifest, depot, engine=options.engine)
+            make = shipped_source if options.compressed else artifact_source
+            source = make(manifest, depot, engine=options.engine)
             if source.size != expected.size:
-                raise _mismatch(manifest, expected.size, source.size, "size")
-            _copy_and_compare(source, manifest, out, task, options)
+                raise _mismatch(expected, expected.size, source.size, "size")
+            _copy_and_compare(source, expected, out, task, options)
         except RehydratorError as error:
             raise error.located(expected.name) from error
         task.note = "sha256 ok" if options.validate else "written, sha256 not compared"
 
 
-def _copy_and_compare(source: Source, manifest: Manifest, out: Sequence[Sink], task: Task, options: Options) -> None:
+def file_of(manifest: Manifest, options: Options) -> File:
+    """Return which file of an artifact the options ask for; raises UnsupportedError where the store can't give it."""
+    if not options.compressed:
+        return manifest.content
+    if not manifest.exact:
+        raise UnsupportedError(
+            f"{manifest.shipped.name} comes back by content only: how it was compressed is not in the store",
+            hint="Leave out --compressed for this file; 'rehydrator info' tells which are exact",
+        )
+    return manifest.shipped
+
+
+def _copy_and_compare(source: Source, expected: File, out: Sequence[Sink], task: Task, options: Options) -> None:
     counter = _TaskSink(task)
     if not options.validate:
         copy(source, Tee(counter, *out))
@@ -70,14 +89,14 @@ def _copy_and_compare(source: Source, manifest: Manifest, out: Sequence[Sink], t
         actual = sha256.hexdigest()
     finally:
         sha256.close()
-    if actual != manifest.content.sha256:
-        raise _mismatch(manifest, manifest.content.sha256, actual, "sha256")
+    if actual != expected.sha256:
+        raise _mismatch(expected, expected.sha256, actual, "sha256")
 
 
-def _mismatch(manifest: Manifest, expected: object, actual: object, what: str) -> MismatchError:
+def _mismatch(file: File, expected: object, actual: object, what: str) -> MismatchError:
     return MismatchError(
         f"the rehydrated file has another {what}",
-        path=manifest.content.name,
+        path=file.name,
         expected=expected,
         actual=actual,
         hint="The store is damaged or was made by a faulty rehydrator; run 'rehydrator verify'",
@@ -89,20 +108,26 @@ def to_directory(
 ) -> list[Path]:
     """Write each artifact into ``directory`` under its upstream name; return the paths.
 
-    A file that exists is replaced, once the new one is complete and compared.
+    A file that exists is replaced, once the new one is complete and compared. A signature follows its file.
     """
+    files = _files(manifests, options)
+    signatures = _signatures(manifests, depot, options)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be created: {error.strerror}", path=directory) from error
-    _check_distinct(manifests)
     written = []
-    for manifest in manifests:
-        path = directory / manifest.content.name
+    for manifest, file, signature in zip(manifests, files, signatures, strict=True):
+        path = directory / file.name
         with FileSink(path) as sink:
             emit(manifest, depot, [sink], progress, options)
             sink.commit()
         written.append(path)
+        if signature is not None:
+            with FileSink(directory / signature.name) as sink:
+                sink.write(signature.data)
+                sink.commit()
+            written.append(directory / signature.name)
     return written
 
 
@@ -112,22 +137,26 @@ def to_stream(manifest: Manifest, depot: Depot, stream: BinaryIO, progress: Prog
 
 
 def to_tar(manifests: Sequence[Manifest], depot: Depot, stream: BinaryIO, progress: Progress, options: Options) -> None:
-    """Write several artifacts as a GNU tar stream; without its trailer unless all of them are right."""
-    _check_distinct(manifests)
+    """Write several files as a GNU tar stream; without its trailer unless all of them are right."""
+    files = _files(manifests, options)
+    signatures = _signatures(manifests, depot, options)
     sink = StreamSink(stream, "standard output")
-    for manifest in manifests:
-        sink.write(tar_header(manifest.content))
+    for manifest, file, signature in zip(manifests, files, signatures, strict=True):
+        sink.write(tar_header(file.name, file.size))
         emit(manifest, depot, [sink], progress, options)
-        sink.skip(-manifest.content.size % BLOCKSIZE)
+        sink.skip(-file.size % BLOCKSIZE)
+        if signature is not None:
+            sink.write(tar_header(signature.name, len(signature.data)) + signature.data)
+            sink.skip(-len(signature.data) % BLOCKSIZE)
     sink.skip(2 * BLOCKSIZE)
 
 
-def tar_header(file: File) -> bytes:
+def tar_header(name: str, size: int) -> bytes:
     """Return the tar header of a file: owned by root, mode 0644, at the time of ``SOURCE_DATE_EPOCH`` or zero."""
     import tarfile  # noqa: PLC0415 - importing it takes longer than much of what is asked for, mostly without a tar
 
-    info = tarfile.TarInfo(file.name)
-    info.size = file.size
+    info = tarfile.TarInfo(name)
+    info.size = size
     info.mode = 0o644
     info.mtime = _source_date_epoch()
     return info.tobuf(tarfile.GNU_FORMAT)
@@ -140,14 +169,33 @@ def _source_date_epoch() -> int:
     return int(value)
 
 
-def check(manifest: Manifest, depot: Depot, progress: Progress, engine: Engine = edited_disk) -> None:
-    """Rehydrate an artifact to nowhere and compare its digest."""
-    emit(manifest, depot, [], progress, Options(engine=engine))
+def check(
+    manifest: Manifest, depot: Depot, progress: Progress, engine: Engine = edited_disk, *, compressed: bool = False
+) -> None:
+    """Rehydrate an artifact to nowhere and compare its digest; ``compressed``: as shipped, where that is exact."""
+    emit(manifest, depot, [], progress, Options(compressed=compressed and manifest.exact, engine=engine))
 
 
-def _check_distinct(manifests: Sequence[Manifest]) -> None:
+def _files(manifests: Sequence[Manifest], options: Options) -> list[File]:
+    """Return the files that are asked for, all of which can be given and have names of their own."""
+    files = [file_of(manifest, options) for manifest in manifests]
     seen: set[str] = set()
-    for manifest in manifests:
-        if manifest.content.name in seen:
-            raise UsageError("two artifacts have the same file name", actual=manifest.content.name)
-        seen.add(manifest.content.name)
+    for file in files:
+        if file.name in seen:
+            raise UsageError("two artifacts have the same file name", actual=file.name)
+        seen.add(file.name)
+    return files
+
+
+def _signatures(manifests: Sequence[Manifest], depot: Depot, options: Options) -> list[Signature | None]:
+    """Return the signatures of the shipped files where they are asked for; one that is missing is an error."""
+    if not options.signatures:
+        return [None] * len(manifests)
+    signatures = [depot.signature(manifest) for manifest in manifests]
+    missing = [item.shipped.name for item, found in zip(manifests, signatures, strict=True) if found is None]
+    if missing:
+        raise UsageError(
+            f"the store holds no signature of {', '.join(missing)}",
+            hint="The release had none beside these files; leave out --signatures for them",
+        )
+    return signatures

@@ -46,6 +46,7 @@ class ArtifactReport(msgspec.Struct, frozen=True):
     content_size: int
     content_sha256: str
     compressed: str
+    compression: str
     stored_size: int
     literal_bytes: int
     layers: list[str]
@@ -136,7 +137,8 @@ def artifact_report(manifest: Manifest, store: Store, *, texts: bool = False) ->
         content_name=manifest.content.name,
         content_size=manifest.content.size,
         content_sha256=manifest.content.sha256,
-        compressed="by content" if manifest.peeled else "exact",
+        compressed="exact" if manifest.exact else "by content",
+        compression=layer_for(manifest.compression).describe(manifest.compression) if manifest.compression else "",
         stored_size=stored_size(manifest, store),
         literal_bytes=literal_bytes(manifest),
         layers=[layer_for(record).describe(record) for record in manifest.layers],
@@ -195,7 +197,8 @@ def info_text(item: ArtifactReport) -> Iterator[str]:
     yield f"  platform      {item.platform} ({item.format}, {item.role}), {item.arch}, release {item.release}"
     yield f"  shipped       {item.shipped_size} bytes, sha256 {item.sha256}"
     yield f"  rehydrates to {item.content_name}, {item.content_size} bytes, sha256 {item.content_sha256}"
-    yield f"  compressed    {item.compressed}"
+    how = f": {item.compression}" if item.compression else ""
+    yield f"  compressed    {item.compressed}{how}"
     yield f"  rung          {item.rung}, stored in {human(item.stored_size)}"
     for layer in item.layers:
         yield f"  layer         {layer}"

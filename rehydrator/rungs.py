@@ -203,6 +203,7 @@ def _manifest(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
         artifact=artifact.identity,
         shipped=content.shipped,
         uncompressed=Uncompressed(content.content.size, content.content.sha256) if artifact.peeled else None,
+        compression=content.compression,
         layers=list(peeled.layers),
         body=body,
         blobs=list(dict.fromkeys([*blobs, *peeled.tables])),

@@ -32,12 +32,18 @@ def verify_files(store: Store, progress: Progress, jobs: int) -> list[Finding]:
 
 
 def verify_artifacts(
-    manifests: Sequence[Manifest], store: Store, progress: Progress, jobs: int, engine: Engine = edited_disk
+    manifests: Sequence[Manifest],
+    store: Store,
+    progress: Progress,
+    jobs: int,
+    engine: Engine = edited_disk,
+    *,
+    compressed: bool = False,
 ) -> list[Finding]:
-    """Rehydrate each artifact to nowhere, with ``engine``, and compare its sha256."""
+    """Rehydrate each artifact to nowhere, with ``engine``, and compare its sha256; ``compressed``: that as shipped."""
 
     def verify(item: Manifest) -> None:
-        check(item, store, progress, engine)
+        check(item, store, progress, engine, compressed=compressed)
 
     return _each(manifests, lambda item: item.shipped.name, verify, progress, jobs)
 

@@ -67,7 +67,7 @@ def release_dir() -> Path:
 def real_store(release_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of the committed real release; read-only."""
     store = tmp_path_factory.mktemp("real") / "store"
-    fine("build", "dehydrate", release_dir, store, "--progress", "none")
+    fine("build", "dehydrate", release_dir, store, "--no-compressed", "--progress", "none")
     return store
 
 

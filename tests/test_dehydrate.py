@@ -255,7 +255,7 @@ def test_list_and_info_as_text(small_store: Path) -> None:
         "disk grown to 6291456 bytes",
         "p3 boot: ",
         "literal bytes",
-        "by content",
+        "compressed    exact: xz by liblzma-0, crc64",
     ):
         assert words in text
     assert "the canonical disk itself" in fine("info", "metal.raw.xz.disk", "--store", small_store).text
@@ -267,8 +267,8 @@ def test_info_as_json(small_store: Path) -> None:
     qemu, vmware = report["artifacts"]
     assert set(qemu) == {
         "name", "short_name", "key", "platform", "arch", "format", "role", "release", "rung", "shipped_size", "sha256",
-        "content_name", "content_size", "content_sha256", "compressed", "stored_size", "literal_bytes", "layers",
-        "changes",
+        "content_name", "content_size", "content_sha256", "compressed", "compression", "stored_size",
+        "literal_bytes", "layers", "changes",
     }  # fmt: skip
     assert (vmware["sha256"], vmware["compressed"]) == (vmware["content_sha256"], "exact")
     assert vmware["content_sha256"] == sha256(bytes(range(256)) * 64)

@@ -27,6 +27,13 @@ def build() -> None:
 @jobs_option("How many files to work on at once. Default: number of processors.")
 @click.option("--level", type=click.IntRange(1, 22), default=19, show_default=True, help="zstd level of the canonical.")
 @click.option("--allow-unhandled", is_flag=True, help="Store artifacts of an unknown kind whole instead of failing.")
+@click.option(
+    "--compressed/--no-compressed",
+    default=True,
+    show_default=True,
+    help="Find out how files were compressed, so that they can be given back as shipped; takes as long as compressing "
+    "them once.",
+)
 @progress_option
 def dehydrate(
     inputs: tuple[Path, ...],
@@ -35,6 +42,7 @@ def dehydrate(
     jobs: int | None,
     level: int,
     allow_unhandled: bool,
+    compressed: bool,
     style: Style,
 ) -> None:
     """Turn releases into a store.
@@ -43,7 +51,7 @@ def dehydrate(
     downloaded files beside it. Every file's sha256 is checked; every artifact is rehydrated from the new store and
     compared before the store gets its name.
     """
-    settings = flow.Settings(jobs or os.cpu_count() or 1, level, allow_unhandled)
+    settings = flow.Settings(jobs or os.cpu_count() or 1, level, allow_unhandled, compressed)
     report = flow.dehydrate(read_inputs(inputs, arch), store, settings, make_progress(style))
     with Store(store) as published:
         for line in dehydration_table(published):

@@ -58,6 +58,11 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, store_path: Pa
 @click.argument("names", nargs=-1, metavar="[PLATFORM…]")
 @arch_option
 @jobs_option("How many artifacts to rehydrate at once. Default: number of processors.")
+@click.option(
+    "--compressed",
+    is_flag=True,
+    help="Compare the files as shipped, compressed again; for those that 'info' calls exact.",
+)
 @engine_option
 @click.option("--mount", is_flag=True, help="Also mount each disk in a virtual machine and compare all of its files.")
 @appliance_option
@@ -67,6 +72,7 @@ def verify(
     names: tuple[str, ...],
     arch: str | None,
     jobs: int | None,
+    compressed: bool,
     engine: EngineName,
     mount: bool,
     appliance: Path | None,
@@ -81,7 +87,7 @@ def verify(
         findings = flow.verify_files(store, progress, workers)
         with opened(engine, manifests, store, progress, appliance) as replay:
             at_once = workers if engine is EngineName.DIRECT else 1
-            findings += flow.verify_artifacts(manifests, store, progress, at_once, replay)
+            findings += flow.verify_artifacts(manifests, store, progress, at_once, replay, compressed=compressed)
         if mount:
             findings += flow.verify_mounted(manifests, store, progress, appliance)
     bad = [finding for finding in findings if finding.problem]

@@ -168,11 +168,11 @@ def slots() -> int:
     return max(1, min(len(os.sched_getaffinity(0)), memory // 4 // _MEMORY))
 
 
-_running = threading.BoundedSemaphore(slots())
+RUNNING = threading.BoundedSemaphore(slots())  # to be held while an encoder and a block's content take memory
 
 
 def _whole(found: Encoder, content: Data, check: Check) -> bytes:
-    with _running:
+    with RUNNING:
         data = found.block([content], check)
         return b"".join(data) + data.check
 

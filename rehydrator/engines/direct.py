@@ -69,6 +69,13 @@ def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine:
     return source
 
 
+def shipped_source(manifest: Manifest, depot: Depot, *, engine: Engine = edited_disk) -> Source:
+    """Return the file as it was shipped, compressed while it is read from front to back; see ``Manifest.exact``."""
+    source = artifact_source(manifest, depot, engine=engine)
+    record = manifest.compression
+    return source if record is None else layer_for(record).wrap(source, record)
+
+
 def body_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk) -> Source:
     """Return what lies inside the manifest's layers: usually the raw disk."""
     if depth > _MAX_DEPTH:

@@ -15,19 +15,24 @@ from rehydrator.disk.source import FileSource
 from rehydrator.disk.spool import write_sparse
 from rehydrator.errors import InputError, MismatchError, OutputError
 from rehydrator.intake.decompress import pieces
+from rehydrator.layers.table import CompressionRecord
 from rehydrator.manifest.schema import File
 from rehydrator.progress import Task
 from rehydrator.release.artifact import Artifact
 
 
 class Content(msgspec.Struct, frozen=True):
-    """An artifact whose digests were compared, open for reading; close ``source`` and ``discard`` it when done."""
+    """An artifact whose digests were compared, open for reading; ``discard`` it when done.
+
+    ``compression`` is how the shipped file is made of the content, once that was found.
+    """
 
     artifact: Artifact
     shipped: File
     content: File
     source: FileSource
     temporary: bool
+    compression: CompressionRecord | None = None
 
     def discard(self) -> None:
         """Close the content and delete it where it is a decompressed copy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -45,6 +45,7 @@ class Layer(Protocol[R_contra]):
         ...
 
 
+@runtime_checkable
 class CompressionLayer(Layer[R_contra], Protocol[R_contra]):
     """A layer whose file follows from its content, once it is known who compressed it and how."""
 

@@ -8,7 +8,7 @@ import msgspec
 
 from rehydrator.codecs.c_xz import HEADER_MAGIC as XZ_MAGIC
 from rehydrator.disk.source import Source
-from rehydrator.layers.base import Layer
+from rehydrator.layers.base import CompressionLayer, Layer
 from rehydrator.layers.c_gzip import MAGIC as GZIP_MAGIC
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
 from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
@@ -32,7 +32,9 @@ from rehydrator.layers.vmdk_record import VmdkRecord
 from rehydrator.layers.xz import XzLayer
 from rehydrator.layers.xz_record import XzRecord
 
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | GzipRecord | XzRecord
+# Compressions, which a release puts around containers as well.
+CompressionRecord: TypeAlias = GzipRecord | XzRecord
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | CompressionRecord
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -67,6 +69,12 @@ FORMATS = (
 def format_of(source: Source) -> Format | None:
     """Return the container format of ``source``, None for a raw disk and for what is not known."""
     return next((item for item in FORMATS if item.matches(source)), None)
+
+
+def compression_layer(name: str) -> CompressionLayer[Any] | None:
+    """Return the layer of a compression by its name, None for one that is not known."""
+    layer = next((item.layer for item in FORMATS if item.name == name), None)
+    return layer if isinstance(layer, CompressionLayer) else None
 
 
 def layer_for(record: LayerRecord) -> Layer[Any]:

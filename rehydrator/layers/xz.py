@@ -56,7 +56,7 @@ class XzLayer:
             record = _record(layout, outer.size, name)
             shape = _shape(content, record)
             blocks = ProvingBlocks(content, shape, outer, layout, self._proven)
-            with contextlib.closing(XzFile(shape, record, blocks)) as again:
+            with lzma2.RUNNING, contextlib.closing(XzFile(shape, record, blocks)) as again:
                 equal = equal_until(outer, again, StreamHeader.SIZE)
             if equal == outer.size:
                 return record

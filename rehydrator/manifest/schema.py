@@ -12,7 +12,7 @@ import msgspec
 
 from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time
-from rehydrator.layers.table import LayerRecord
+from rehydrator.layers.table import CompressionRecord, LayerRecord
 
 CANONICAL = "canonical"
 
@@ -97,13 +97,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One artifact.
 
     ``shipped`` is the file as published, ``uncompressed`` what it holds where the release publishes a sha256 for that:
-    then this is what rehydration gives back. ``layers`` lie around ``body``, outermost first.
+    then this is what rehydration gives back, unless asked for the shipped file: ``compression`` tells how to make that,
+    where it is known. ``layers`` lie around ``body``, outermost first.
     """
 
     version: str
     artifact: Identity
     shipped: File
     uncompressed: Uncompressed | None = None
+    compression: CompressionRecord | None = None
     layers: list[LayerRecord] = []
     body: Body
     blobs: list[BlobRef] = []
@@ -120,6 +122,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def peeled(self) -> bool:
         """Whether ``content`` lacks the outer compression of ``shipped``."""
         return self.uncompressed is not None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the store gives the bytes of ``shipped`` back, and not only its content."""
+        return not self.peeled or self.compression is not None
 
     @property
     def rung(self) -> Rung:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from rehydrator.disk.source import Source
 from rehydrator.manifest.schema import BlobRef, Manifest
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """A detached signature, verbatim: the name of its file, and its bytes."""
+
+    name: str
+    data: bytes
 
 
 class Depot(Protocol):
@@ -25,4 +34,8 @@ class Depot(Protocol):
 
     def large_blob(self, ref: BlobRef) -> Source:
         """Return a blob's content for random access."""
+        ...
+
+    def signature(self, manifest: Manifest) -> Signature | None:
+        """Return the signature of an artifact's shipped file, None where the release had none."""
         ...

@@ -32,6 +32,11 @@ def manifest_name(arch: str, key: str) -> str:
     return f"{arch}/manifests/{key}.json"
 
 
+def signature_name(shipped: str) -> str:
+    """Name of the file with the detached signature of a shipped file."""
+    return f"{shipped}.sig"
+
+
 def inside(root: Path, name: str) -> Path:
     """Return ``root / name`` for a relative ``name`` from an index; refuse one that leaves ``root``."""
     pure = PurePosixPath(name)

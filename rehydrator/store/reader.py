@@ -17,8 +17,9 @@ from rehydrator.manifest.text import decode
 from rehydrator.manifest.version import MANIFEST_VERSION, STORE_VERSION, check_version
 from rehydrator.store.blobs import BlobReader, blob_name
 from rehydrator.store.canonical import decode_extents
+from rehydrator.store.depot import Signature
 from rehydrator.store.files import check_pinned, check_seal, read_pinned
-from rehydrator.store.layout import INDEX, inside, safe_file_name
+from rehydrator.store.layout import INDEX, SIGNATURES, inside, safe_file_name, signature_name
 
 
 class _Version(msgspec.Struct):
@@ -119,6 +120,14 @@ class Store:
         if self.index.stream is None:
             raise UsageError("the store holds no stream metadata", path=self.root)
         return read_pinned(self.root, self.index.stream)
+
+    def signature(self, manifest: Manifest) -> Signature | None:
+        """Return the signature of an artifact's shipped file, verbatim."""
+        name = signature_name(manifest.shipped.name)
+        for file in self.index.signatures:
+            if file.name == f"{SIGNATURES}/{name}":
+                return Signature(name, read_pinned(self.root, file))
+        return None
 
     def files(self) -> Iterator[File]:
         """Yield every file that the store consists of, besides its index."""
