@@ -97,14 +97,16 @@ def plain_file(data: bytes, offset: int) -> tuple[int, int] | None:
 
     That is nearly every inode; None for all others, which :func:`parse_inode` reads.
     """
-    magic, mode, version, form, big, size, extents, _, forkoff, aformat, flags2 = CORE.unpack_from(data, offset)
+    magic, mode, version, form, big, size, extents, other, forkoff, aformat, flags2 = CORE.unpack_from(data, offset)
     if magic != XFS_DINODE_MAGIC or version != 3 or mode >> 12 != _REGULAR or form != _EXTENTS:
         return None
     if flags2 & _NREXT64:
-        extents = big
-    if extents > _MAX_PLAIN or (forkoff and (aformat != _LOCAL or extents * RECORD.size > forkoff << _FORKOFF_SHIFT)):
-        return None
-    return size, extents
+        extents, other = big, extents
+    if forkoff and (
+        (aformat != _LOCAL and (aformat != _EXTENTS or other)) or extents * RECORD.size > forkoff << _FORKOFF_SHIFT
+    ):
+        return None  # attributes in blocks of their own
+    return None if extents > _MAX_PLAIN else (size, extents)
 
 
 def decode_records(data: bytes, offset: int, count: int) -> Iterator[Mapping]:
