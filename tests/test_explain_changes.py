@@ -15,7 +15,7 @@ from rehydrator.disk.c_gpt import GptEntry, GptHeader
 from rehydrator.disk.source import BytesSource
 from rehydrator.explain.causes import Cause
 from rehydrator.explain.explain import Options
-from tests.support.disks import MIB, metal_disk
+from tests.support.disks import MIB, metal_disk, with_gpt
 from tests.support.explaining import change, check_account, compare_disks, compare_files
 
 NEEDED = {
@@ -223,6 +223,19 @@ def test_truncated_image() -> None:
     texts = [f"{note.image} {note.structure} {note.text}" for note in report.health]
     assert any(text.startswith("b partition table") and "leaves the disk" in text for text in texts)
     assert any("the image is truncated" in text for text in texts)
+
+
+def test_what_is_left_of_a_truncated_image_is_checked(ext4: Path) -> None:
+    """The file systems of a disk that ends too early are found by the other disk's partition table."""
+    content = ext4.read_bytes()
+    size = MIB + len(content) + MIB
+    disk = with_gpt(bytes(MIB) + content + bytes(MIB), [(1, "boot", 1024, (size - MIB) // 1024)])
+    damaged = bytearray(disk[: MIB + len(content) * 3 // 4])
+    damaged[MIB + 1024 + 0x30] ^= 0xFF
+    report = compare_disks(BytesSource(disk), BytesSource(bytes(damaged)))
+    texts = [f"{note.image} {note.structure} {note.text}" for note in report.health]
+    assert any("p1 boot: superblock s_checksum" in text for text in texts), texts
+    assert any("leaves the disk" in text for text in texts), texts
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rehydrator.boot.zipl.installed import BOOTMAP_PATH, Installed, read_install
 from rehydrator.boot.zipl.layout import BootmapPlace
 from rehydrator.boot.zipl.verify import BootDisk
 from rehydrator.disk.extents import Extent
-from rehydrator.disk.gpt import PartitionTable, Region, read_table
+from rehydrator.disk.gpt import PartitionTable, Region, read_table, whole_disk
 from rehydrator.disk.source import Source, Window
 from rehydrator.errors import CorruptError, RehydratorError
 from rehydrator.explain import causes
@@ -88,8 +88,7 @@ class DiskOwners:
             return read_table(self.disk)
         except CorruptError as error:
             self.table_problem = str(error)
-        whole = PartitionTable(512, (Region("disk", Extent(0, self.disk.size)),))
-        return other if other is not None and _fits(other, self.disk.size) else whole
+        return _clipped(other, self.disk.size) if other is not None and self.disk.size else whole_disk(self.disk)
 
     @property
     def partitions(self) -> Iterator[Region]:
@@ -230,8 +229,15 @@ def _outside(region: Region, extent: Extent) -> Owner:
     return Owner(extent, region, causes.OUTSIDE, region.name, extent.offset)
 
 
-def _fits(table: PartitionTable, size: int) -> bool:
-    return all(region.extent.end <= size for region in table.regions if region.name not in _TABLE_REGIONS)
+def _clipped(table: PartitionTable, size: int) -> PartitionTable:
+    """Return the part of a table that a disk of ``size`` bytes has, so that what is left of an image is checked."""
+    regions = (
+        Region(region.name, Extent(region.extent.offset, min(region.extent.length, size - region.extent.offset)),
+               region.number)
+        for region in table.regions
+        if region.extent.offset < size
+    )  # fmt: skip
+    return PartitionTable(table.sector_size, tuple(regions))
 
 
 def together(a: Iterable[Owner], b: Iterable[Owner]) -> Iterator[tuple[Owner, Owner]]:
