@@ -143,6 +143,13 @@ def test_invalid_text(text: bytes, kind: type[msgspec.Struct]) -> None:
     assert caught.value.path == "some.json"
 
 
+@pytest.mark.parametrize("bits", [-1, 0, 8, 22, 1 << 40])
+def test_cluster_sizes_have_bounds(bits: int) -> None:
+    """They are a shift: what a forged one needs in memory must never be computed."""
+    with pytest.raises(CorruptError, match=r"cluster_bits"):
+        decode(b'{"layer": "qcow2", "file_size": 1, "l1_size": 1, "cluster_bits": %d}' % bits, Qcow2Record, Path("x"))
+
+
 def test_unknown_fields_are_passed_over() -> None:
     value = manifest(Stored(REF), [])
     document = json.loads(encode(value)) | {"new": {"of": "1.1"}}

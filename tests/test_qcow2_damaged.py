@@ -89,6 +89,14 @@ def test_lies_in_the_header(image: bytes, case: str) -> None:
     assert caught.value.offset is not None
 
 
+@pytest.mark.parametrize("order", [0, 3, 5, 6, 7, 0xFFFFFFFF])
+def test_other_reference_counts_are_refused_by_name(image: bytes, order: int) -> None:
+    with pytest.raises(UnsupportedError, match="reference counts other than 16 bits") as caught:
+        LAYER.unwrap(BytesSource(header_field(image, "refcount_order", order)), PATH)
+    assert caught.value.offset == Header.SIZE + HeaderV3.offset_of("refcount_order")
+    assert len(str(caught.value)) < 200  # nothing was computed with what the file claims
+
+
 @pytest.mark.parametrize("value", [0x4000000000000000, 1, CLUSTER * 10_000, CLUSTER + 512, OFFSET_MASK])
 def test_impossible_l2_entries(image: bytes, value: int) -> None:
     _, _, used = tables(image)

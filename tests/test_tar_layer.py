@@ -339,6 +339,13 @@ def test_forged_records(changes: dict[str, object]) -> None:
         LAYER.wrap(BytesSource(b"x" * 600), msgspec.structs.replace(record, **changes))
 
 
+@pytest.mark.parametrize("disk", [1, -1, 1 << 70])
+def test_forged_records_are_not_described(disk: int) -> None:
+    record, _ = exact(BytesSource(archive_of(b"x" * 600)))
+    with pytest.raises(MismatchError, match="names no disk"):
+        LAYER.describe(msgspec.structs.replace(record, disk=disk))
+
+
 def test_reads_of_any_piece() -> None:
     data = sparse_archive()
     _, disk = exact(BytesSource(data))

@@ -143,7 +143,11 @@ class _Reader:
             )
         if v3.refcount_order != DEFAULT_REFCOUNT_ORDER:
             raise UnsupportedError(
-                "qcow2 reference counts other than 16 bits", path=self._path, actual=1 << v3.refcount_order
+                "qcow2 reference counts other than 16 bits",
+                path=self._path,
+                offset=Header.SIZE + HeaderV3.offset_of("refcount_order"),
+                expected=f"refcount_order {DEFAULT_REFCOUNT_ORDER}",
+                actual=v3.refcount_order,
             )
         if not Header.SIZE + HeaderV3.SIZE <= v3.header_length <= self._cluster_limit(header):
             raise self._corrupt(

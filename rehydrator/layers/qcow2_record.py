@@ -9,9 +9,11 @@ departs from that carries run lists.
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+from rehydrator.layers.c_qcow2 import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
 
 
 class Kind(enum.StrEnum):
@@ -88,7 +90,7 @@ class Qcow2Record(msgspec.Struct, tag="qcow2", tag_field="layer", frozen=True, o
     file_size: int
     l1_size: int
     version: int = 3
-    cluster_bits: int = 16
+    cluster_bits: Annotated[int, msgspec.Meta(ge=MIN_CLUSTER_BITS, le=MAX_CLUSTER_BITS)] = 16
     refcount_table: int = 1
     refcount_table_clusters: int = 1
     refcount_blocks: tuple[int, ...] = QEMU_REFCOUNT_BLOCKS

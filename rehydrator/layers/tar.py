@@ -57,10 +57,17 @@ class TarLayer:
 
     def describe(self, record: TarRecord) -> str:
         """Name the disk, its map and the other members."""
-        disk = record.members[record.disk]
+        disk = _disk_member(record)
         sparse = _map_words(disk)
         others = ", ".join(item.name for number, item in enumerate(record.members) if number != record.disk)
         return f"{record.style} tar of {disk.name}{sparse}" + (f" with {others}" if others else "")
+
+
+def _disk_member(record: TarRecord) -> TarMember:
+    """Return the member that is the disk; the record may be forged."""
+    if not 0 <= record.disk < len(record.members):
+        raise MismatchError("the tar record names no disk")
+    return record.members[record.disk]
 
 
 def _map_words(disk: TarMember) -> str:
@@ -128,8 +135,9 @@ class TarImage(Joined):
     """A tar archive computed from its disk and record."""
 
     def __init__(self, disk: Source, record: TarRecord) -> None:
-        if not 0 <= record.disk < len(record.members) or disk.size > MAX_DISK:
-            raise MismatchError("the tar record names no disk")
+        _disk_member(record)
+        if disk.size > MAX_DISK:
+            raise MismatchError("the disk does not fit a tar", expected=f"at most {MAX_DISK}", actual=disk.size)
         parts: list[Source] = []
         for number, member in enumerate(record.members):
             held = list(_disk_parts(disk, member, record) if number == record.disk else _small_parts(member, record))

@@ -157,11 +157,12 @@ class Allocation(msgspec.Struct):
     def page(self, number: int, moment: int = sys.maxsize) -> bytes:
         """Return a page of the block allocation table as it was at a moment; bitmap blocks are never there."""
         entries = array.array("Q", bytes(LOG_SECTOR))
-        for place in range(_ENTRIES_PER_PAGE):
-            chunk, inside = divmod(number * _ENTRIES_PER_PAGE + place, self.geometry.chunk_ratio + 1)
-            guest = chunk * self.geometry.chunk_ratio + inside
-            if inside < self.geometry.chunk_ratio and guest < self.geometry.payload_blocks:
-                entries[place] = self.entry(guest, moment)
+        first = number * _ENTRIES_PER_PAGE
+        end = self.geometry.bat_index(self.geometry.payload_blocks - 1) + 1 if self.geometry.payload_blocks else 0
+        for place in range(min(_ENTRIES_PER_PAGE, end - first)):
+            chunk, inside = divmod(first + place, self.geometry.chunk_ratio + 1)
+            if inside < self.geometry.chunk_ratio:
+                entries[place] = self.entry(chunk * self.geometry.chunk_ratio + inside, moment)
         if sys.byteorder == "big":
             entries.byteswap()
         return entries.tobytes()

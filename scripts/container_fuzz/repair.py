@@ -1,0 +1,71 @@
+"""Making the checksums of damaged containers right again, so that what lies behind them is reached."""
+
+from __future__ import annotations
+
+import zlib
+
+from rehydrator.disk.c_gpt import GptHeader
+from rehydrator.layers import c_vhdx
+from rehydrator.layers.c_tar import BLOCKSIZE, TMAGIC, PosixHeader
+from rehydrator.layers.c_vhd import COOKIE, Footer
+from rehydrator.layers.tar_header import checksum as tar_checksum
+from rehydrator.layers.vhd import checksum as vhd_checksum
+from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE
+from rehydrator.layers.vhdx_tables import sealed
+
+_SECTOR = 512
+
+
+def vhd(data: bytes) -> bytes:
+    """Repair the footers of a VHD, wherever one begins at a sector."""
+    made = bytearray(data)
+    for at in (0, len(data) - Footer.SIZE):
+        footer = bytes(made[max(at, 0) :][: Footer.SIZE])
+        if len(footer) == Footer.SIZE and footer.startswith(COOKIE):
+            inside = at + Footer.offset_of("checksum")
+            made[inside : inside + 4] = vhd_checksum(footer).to_bytes(4, "big")
+    return bytes(made)
+
+
+def vhdx(data: bytes) -> bytes:
+    """Repair headers, region tables and the first log entries of a VHDX; make the region tables equal."""
+    made = bytearray(data)
+    first, second = c_vhdx.REGION_TABLE_OFFSETS
+    made[second : second + c_vhdx.REGION_TABLE_SIZE] = made[first : first + c_vhdx.REGION_TABLE_SIZE]
+    log = range(c_vhdx.HEADER_SECTION, c_vhdx.HEADER_SECTION + 4 * LOG_ENTRY_SIZE, LOG_ENTRY_SIZE)
+    structures = [
+        *((at, c_vhdx.HEADER_SIZE) for at in c_vhdx.HEADER_OFFSETS),
+        *((at, c_vhdx.REGION_TABLE_SIZE) for at in c_vhdx.REGION_TABLE_OFFSETS),
+        *((at, LOG_ENTRY_SIZE) for at in log if made[at : at + 4] == c_vhdx.LOG_ENTRY_SIGNATURE),
+    ]
+    for at, length in structures:
+        if at + length <= len(made):
+            made[at : at + length] = sealed(bytes(made[at : at + length]))
+    return bytes(made)
+
+
+def tar(data: bytes) -> bytes:
+    """Repair the checksum of every block that looks like a header."""
+    made = bytearray(data)
+    magic, chksum = PosixHeader.offset_of("magic"), PosixHeader.offset_of("chksum")
+    at = data.find(TMAGIC[:5])
+    while at >= 0:
+        start = at - magic
+        if start >= 0 and start % BLOCKSIZE == 0 and start + BLOCKSIZE <= len(made):
+            block = bytes(made[start : start + BLOCKSIZE])
+            made[start + chksum : start + chksum + 8] = b"%06o\0 " % tar_checksum(block)
+        at = data.find(TMAGIC[:5], at + 1)
+    return bytes(made)
+
+
+def gpt(data: bytes) -> bytes:
+    """Repair the checksums of the primary header and its entries."""
+    if len(data) < 2 * _SECTOR:
+        return data
+    header = GptHeader.parse(data, _SECTOR)
+    start = header.PartitionEntryLBA * _SECTOR
+    entries = data[start : start + min(header.SizeOfPartitionEntry * header.NumberOfPartitionEntries, len(data))]
+    blank = header.replaced(PartitionEntryArrayCRC32=zlib.crc32(entries), HeaderCRC32=0).pack()
+    covered = (blank + data[_SECTOR + len(blank) : 2 * _SECTOR])[: header.HeaderSize]
+    made = GptHeader.parse(blank).replaced(HeaderCRC32=zlib.crc32(covered)).pack()
+    return data[:_SECTOR] + made + data[_SECTOR + len(made) :]

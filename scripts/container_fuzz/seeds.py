@@ -1,0 +1,94 @@
+"""Good files to damage, made by the real tools around one small disk."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+_DISK_SIZE = (3 << 20) + 512
+_PIECES = 12
+
+# container, options of qemu-img
+_IMAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("qcow2", ("qcow2",)),
+    ("qcow2", ("qcow2", "-o", "compat=0.10")),
+    ("qcow2", ("qcow2", "-o", "cluster_size=1024")),
+    ("qcow2", ("qcow2", "-c")),
+    ("vmdk", ("vmdk", "-o", "subformat=streamOptimized")),
+    ("vmdk", ("vmdk", "-o", "subformat=monolithicSparse")),
+    ("vhd", ("vpc", "-o", "subformat=fixed,force_size")),
+    ("vhd", ("vpc", "-o", "subformat=dynamic,force_size")),
+    ("vhdx", ("vhdx", "-o", "block_size=1M")),
+)
+_ARCHIVES = (("--format=oldgnu", "--sparse"), ("--format=ustar",), ("--format=posix",))
+_COMPRESSORS = (
+    ("gzip", "-9"),
+    ("gzip", "-6", "-n"),
+    ("xz", "-1", "-T1"),
+    ("xz", "-0", "-T2", "--block-size=1MiB"),
+    ("zip", "-q", "-9"),
+)
+
+
+class SeedMaker:
+    """Makes seeds in a directory of its own."""
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        self._disk = work / "disk.raw"
+        order = random.Random(1)
+        content = bytearray(_DISK_SIZE)
+        for _ in range(_PIECES):
+            at = order.randrange(_DISK_SIZE // 4096) * 4096
+            content[at : at + 600] = order.randbytes(200) + b"text " * 80
+        self._disk.write_bytes(content)
+        self._run(
+            "sfdisk", "-q", "--no-reread", "--no-tell-kernel", self._disk, text="label: gpt\nsize=2048\nsize=1024\n"
+        )
+
+    def _run(self, *command: str | Path, text: str = "") -> None:
+        subprocess.run(command, check=True, input=text.encode(), capture_output=True, cwd=self._work)
+
+    def disk(self) -> bytes:
+        """Return a disk with a partition table."""
+        return self._disk.read_bytes()
+
+    def images(self, container: str) -> Iterator[bytes]:
+        """Yield what qemu-img makes of the disk."""
+        image = self._work / "image"
+        for name, options in _IMAGES:
+            if name == container:
+                self._run("qemu-img", "convert", "-f", "raw", self._disk, image, "-O", *options)
+                yield image.read_bytes()
+
+    def archives(self) -> Iterator[bytes]:
+        """Yield tar archives of the disk and a small file."""
+        archive = self._work / "archive"
+        (self._work / "small").write_text("{}\n")
+        for options in _ARCHIVES:
+            self._run("tar", *options, "-cf", archive, "small", self._disk.name)
+            yield archive.read_bytes()
+
+    def compressed(self, program: str) -> Iterator[bytes]:
+        """Yield the disk, compressed."""
+        for command in _COMPRESSORS:
+            if command[0] == program:
+                made = self._work / f"disk.{program}"
+                made.unlink(missing_ok=True)
+                if program == "zip":
+                    self._run(*command, made, self._disk.name)
+                else:
+                    with made.open("wb") as stream:
+                        subprocess.run([*command, "-c", self._disk], check=True, stdout=stream)
+                yield made.read_bytes()
+
+    def chain(self) -> Iterator[bytes]:
+        """Yield a tar of a gzip of a tar of a qcow2, as in an OCI archive."""
+        for name, options in _IMAGES[:1]:
+            self._run("qemu-img", "convert", "-f", "raw", self._disk, f"disk.{name}", "-O", *options)
+            self._run("tar", "--format=posix", "-cf", "layer", f"disk.{name}")
+            self._run("gzip", "-f", "-S", ".compressed", "layer")
+            self._run("tar", "--format=posix", "-cf", "archive", "small", "layer.compressed")
+            yield (self._work / "archive").read_bytes()

@@ -1,0 +1,193 @@
+"""What is fuzzed: each target takes bytes and either accepts them, exactly, or raises a RehydratorError."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rehydrator.disk.extents import CHUNK
+from rehydrator.disk.gpt import read_table
+from rehydrator.disk.source import BytesSource, Source
+from rehydrator.errors import RehydratorError
+from rehydrator.explain.peel import take_off
+from rehydrator.intake.decompress import pieces
+from rehydrator.layers.base import Unwrapped
+from rehydrator.layers.table import FORMATS, format_of, layer_for
+from rehydrator.layers.views import view_of
+from rehydrator.manifest import text
+from rehydrator.manifest.schema import Manifest
+from rehydrator.release.formats import Compression
+
+from . import repair
+from .mutate import Mutator, mutated_json
+from .seeds import SeedMaker
+
+_PATH = Path("fuzzed")
+_MAX_CONTENT = 64 << 20
+_REPAIR = 0.6
+_COMPRESSIONS: tuple[Compression, ...] = ("xz", "zip", "gzip")
+
+
+class NotExactError(AssertionError):
+    """A damaged file was accepted, but other bytes came back."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A parser: ``inputs`` makes the next damaged input, ``parse`` reads it."""
+
+    name: str
+    inputs: Callable[[random.Random], bytes]
+    parse: Callable[[bytes], None]
+
+
+def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
+    """Yield all targets, with their seeds."""
+    repairs = {"vhd": repair.vhd, "vhdx": repair.vhdx, "tar": repair.tar}
+    seeds: dict[str, list[bytes]] = {
+        "qcow2": list(maker.images("qcow2")),
+        "vmdk": list(maker.images("vmdk")),
+        "vhd": list(maker.images("vhd")),
+        "vhdx": list(maker.images("vhdx")),
+        "tar": list(maker.archives()),
+        "gzip": list(maker.compressed("gzip")),
+        "xz": list(maker.compressed("xz")),
+    }
+    for item in FORMATS:
+        yield Target(item.name, _damaged(seeds[item.name], repairs.get(item.name)), _layer_parser(item.name))
+    yield Target("chain", _damaged(list(maker.chain()), repair.tar), _take_off)
+    yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
+    for compression in _COMPRESSIONS:
+        seeds_of = list(maker.compressed(compression))
+        yield Target(f"intake-{compression}", _damaged(seeds_of, None), _decompressor(compression))
+    yield Target("manifest", _damaged(manifests, None), _read_manifest)
+    yield Target("manifest-values", _forged_manifests(manifests), _read_manifest)
+    known = [unwrapped for row in seeds.values() for seed in row if (unwrapped := _unwrapped(seed))]
+    yield from _record_targets(known)
+
+
+def _damaged(seeds: list[bytes], fix: Callable[[bytes], bytes] | None) -> Callable[[random.Random], bytes]:
+    mutators = [Mutator(seed) for seed in seeds]
+
+    def made(order: random.Random) -> bytes:
+        data = order.choice(mutators).mutated(order)
+        return fix(data) if fix is not None and order.random() < _REPAIR else data
+
+    return made
+
+
+# -- layers
+
+
+def _layer_parser(name: str) -> Callable[[bytes], None]:
+    layer = next(item.layer for item in FORMATS if item.name == name)
+
+    def parse(data: bytes) -> None:
+        outer = BytesSource(data)
+        unwrapped = layer.unwrap(outer, _PATH)
+        _look_at(unwrapped.inner)
+        layer.describe(unwrapped.record)
+        view_of(unwrapped.record)
+        record = msgspec.json.decode(msgspec.json.encode(unwrapped.record), type=type(unwrapped.record))
+        again = layer.wrap(unwrapped.inner, record, unwrapped.tables)
+        if again.size != outer.size:
+            raise NotExactError(f"{outer.size} bytes became {again.size}")
+        for at in range(0, outer.size, CHUNK):
+            length = min(CHUNK, outer.size - at)
+            if bytes(again.read(at, length)) != outer.read(at, length):
+                raise NotExactError(f"other bytes from {at:#x} on")
+
+    return parse
+
+
+def _look_at(source: Source) -> None:
+    """Read a few places of what may be a huge source."""
+    for at in (0, source.size // 2, source.size - 4096):
+        start = max(at, 0)
+        source.read(start, min(4096, source.size - start))
+
+
+def _unwrapped(seed: bytes) -> Unwrapped | None:
+    outer = BytesSource(seed)
+    found = format_of(outer)
+    if found is None:
+        return None
+    try:
+        return found.layer.unwrap(outer, _PATH)
+    except RehydratorError:  # a seed that can't be taken apart has no record
+        return None
+
+
+def _take_off(data: bytes) -> None:
+    disk, _, _ = take_off(BytesSource(data), _PATH)
+    _look_at(disk)
+
+
+# -- everything else
+
+
+def _read_table(disk: Source) -> None:
+    end = 0
+    for region in read_table(disk).regions:
+        if region.extent.offset != end:
+            raise NotExactError("regions leave a gap or overlap")
+        end = region.extent.end
+    if end != disk.size:
+        raise NotExactError("regions do not cover the disk")
+
+
+def _decompressor(compression: Compression) -> Callable[[bytes], None]:
+    def parse(data: bytes) -> None:
+        with tempfile.NamedTemporaryFile(prefix="fuzz-containers-") as stream:
+            stream.write(data)
+            stream.flush()
+            for _ in pieces(Path(stream.name), compression, _MAX_CONTENT):
+                pass
+
+    return parse
+
+
+def _read_manifest(data: bytes) -> None:
+    manifest = text.decode(data, Manifest, _PATH)
+    for record in manifest.layers:
+        layer_for(record).describe(record)
+
+
+def _forged_manifests(manifests: list[bytes]) -> Callable[[random.Random], bytes]:
+    documents = [json.loads(item) for item in manifests]
+    return lambda order: msgspec.json.encode(mutated_json(order, order.choice(documents)))
+
+
+def _record_targets(known: list[Unwrapped]) -> Iterator[Target]:
+    """Yield a target per format: forged records around the disk of a seed."""
+    for item in FORMATS:
+        fitting = [one for one in known if one.record.__struct_config__.tag == item.name]
+        if fitting:
+            yield _record_target(item.name, fitting)
+
+
+def _record_target(name: str, known: list[Unwrapped]) -> Target:
+    documents: list[Any] = [
+        {"number": number, "record": msgspec.to_builtins(one.record)} for number, one in enumerate(known)
+    ]
+
+    def inputs(order: random.Random) -> bytes:
+        document = order.choice(documents)
+        record = mutated_json(order, document["record"])
+        return msgspec.json.encode({"number": document["number"], "record": record})
+
+    def parse(data: bytes) -> None:
+        document = json.loads(data)
+        one = known[document["number"]]
+        record = text.decode(msgspec.json.encode(document["record"]), type(one.record), _PATH)
+        layer = layer_for(record)
+        layer.describe(record)
+        view_of(record)
+        _look_at(layer.wrap(one.inner, record, one.tables))
+
+    return Target(f"{name}-record", inputs, parse)
