@@ -1,8 +1,8 @@
 """Copies of blocks in the journal that are not simply the final block: earlier states, made from what is known.
 
-A copy is told by what the block holds: superblock fields, bits, descriptors, inodes, directory entries, extents or
-attributes. Its checksums follow, also those that a group descriptor has of bitmaps: they are of the bitmaps as of the
-same transaction.
+A copy is told by what the block holds: superblock fields, bits, descriptors, inodes, directory entries, extents,
+attributes, orphans or the target of a symlink. Its checksums follow, also those that a group descriptor has of bitmaps:
+they are of the bitmaps as of the same transaction.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rehydrator.edits.literal import LiteralRun, write_runs
 from rehydrator.edits.times import TimeTable
 from rehydrator.errors import CorruptError, StoreDamagedError
 from rehydrator.fs.ext4 import checksums, dirblock
-from rehydrator.fs.ext4.c_ext4 import SUPER_OFFSET, SuperBlock
+from rehydrator.fs.ext4.c_ext4 import ORPHAN_MAGIC, ORPHAN_SIZE, SUPER_OFFSET, OrphanTail, SuperBlock
 from rehydrator.fs.ext4.inode import InodeInfo
 from rehydrator.fs.ext4.layout import fixed_segments
 from rehydrator.fs.ext4.segments import Segment, SegmentMap, Tag
@@ -52,7 +52,10 @@ class InodeCopy(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CopyChange(msgspec.Struct, frozen=True, omit_defaults=True, rename={"origin": "from"}):
-    """A copy that is not simply the final block. ``set`` are superblock fields, ``taken`` and ``freed`` bits."""
+    """A copy that is not simply the final block. ``set`` are superblock fields, ``taken`` and ``freed`` bits.
+
+    ``orphans`` are the entries of a block of the orphan file, ``symlink`` is the target of a long symlink.
+    """
 
     home: int
     origin: Origin = Origin.FINAL
@@ -64,6 +67,8 @@ class CopyChange(msgspec.Struct, frozen=True, omit_defaults=True, rename={"origi
     directory: DirectoryChange | None = None
     extents: ExtentNode | None = None
     xattrs: XattrBlock | None = None
+    orphans: list[int] | None = None
+    symlink: str = ""
     runs: list[LiteralRun] = []
 
 
@@ -127,6 +132,10 @@ def made_copy(moment: Moment, change: CopyChange, block: bytes) -> bytes:
         data[:] = made_node(moment.final, bytes(data), change.extents, generation)
     if change.xattrs is not None:
         data[:] = made_block(moment.final, change.xattrs, change.home)
+    if change.orphans is not None:
+        data[:] = _orphans(moment, change.home, change.orphans)
+    if change.symlink:
+        data[:] = _symlink(change, len(data))
     write_runs(data, change.runs)
     return bytes(data)
 
@@ -183,6 +192,31 @@ def _set_group(moment: Moment, home: int, change: GroupChange, data: bytearray) 
     at = _within(moment, home, geometry.desc_offset(change.group), size, f"group {change.group}")
     raw = bytes(data[at : at + size])
     data[at : at + size] = sealed_descriptor(moment.final, change.group, raw, change.set, moment.block)
+
+
+def _orphans(moment: Moment, home: int, inodes: list[int]) -> bytes:
+    final = moment.final
+    size = final.geometry.block_size
+    number = final.superblock.s_orphan_file_inum
+    if len(inodes) * ORPHAN_SIZE > size - OrphanTail.SIZE or not final.geometry.valid_ino(number):
+        raise StoreDamagedError("a journal copy has more orphans than fit", actual=len(inodes))
+    try:
+        rows = b"".join(inode.to_bytes(ORPHAN_SIZE, "little") for inode in inodes)
+    except OverflowError as error:
+        raise StoreDamagedError("impossible orphan in a journal copy", actual=home) from error
+    tail = OrphanTail(ob_magic=ORPHAN_MAGIC, ob_checksum=0).pack()
+    data = bytearray(rows.ljust(size - len(tail), b"\0") + tail)
+    if final.geometry.metadata_csum:
+        checksum = checksums.expected_orphan(moment.owner_seed(number), home, bytes(data))
+        checksums.orphan_slot(size).put(data, checksum)
+    return bytes(data)
+
+
+def _symlink(change: CopyChange, size: int) -> bytes:
+    target = change.symlink.encode()
+    if len(target) > size:
+        raise StoreDamagedError("the target of a symlink does not fit into its block", actual=change.home)
+    return target.ljust(size, b"\0")
 
 
 def _directory(moment: Moment, change: DirectoryChange, data: bytes) -> bytes:

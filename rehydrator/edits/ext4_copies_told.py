@@ -18,7 +18,15 @@ from rehydrator.edits.ext4_superblock import changed_fields
 from rehydrator.edits.literal import literal_runs
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4 import checksums, dirblock
-from rehydrator.fs.ext4.c_ext4 import EXTENT_MAGIC, SUPER_OFFSET, ExtentHeader, SuperBlock
+from rehydrator.fs.ext4.c_ext4 import (
+    EXTENT_MAGIC,
+    ORPHAN_MAGIC,
+    ORPHAN_SIZE,
+    SUPER_OFFSET,
+    ExtentHeader,
+    OrphanTail,
+    SuperBlock,
+)
 from rehydrator.fs.ext4.dirblock import sealed_block
 from rehydrator.fs.ext4.inode import InodeInfo
 from rehydrator.fs.ext4.owner import Ext4Filesystem
@@ -100,6 +108,10 @@ class CopyTeller:
         attributes = ext4_xattrs.told_block(data)
         if attributes is not None:
             return replace(change, xattrs=attributes)
+        if OrphanTail.parse(data, len(data) - OrphanTail.SIZE).ob_magic == ORPHAN_MAGIC:
+            return replace(change, orphans=_orphans(data))
+        if (symlink := _symlink(data)) is not None:
+            return replace(change, symlink=symlink)
         sealed = final.geometry.metadata_csum
         if ExtentHeader.parse(data).eh_magic == EXTENT_MAGIC:
             stored = checksums.extent_slot(data).get(data) if sealed else 0
@@ -146,3 +158,21 @@ def _bits(moment: Moment, segment: Segment, change: CopyChange, before: bytes, d
     first = bitmap.first(moment.final, segment.number)
     old, new = int.from_bytes(before, "little"), int.from_bytes(data, "little")
     return replace(change, taken=bit_spans(new & ~old, first), freed=bit_spans(old & ~new, first))
+
+
+def _orphans(data: bytes) -> list[int]:
+    """Return the entries of a block of the orphan file, without the empty ones behind the last."""
+    rows = data[: len(data) - OrphanTail.SIZE].rstrip(b"\0")
+    return [int.from_bytes(rows[at : at + ORPHAN_SIZE], "little") for at in range(0, len(rows), ORPHAN_SIZE)]
+
+
+def _symlink(data: bytes) -> str | None:
+    """Return the target of a long symlink, None for a block that holds something else."""
+    target = data.rstrip(b"\0")
+    if not target or b"\0" in target:
+        return None
+    try:
+        text = target.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None

@@ -63,9 +63,7 @@ def recognise(replay: Replay, partition: str, target: Ext4Filesystem) -> Iterato
     superblock = changed(log.superblock, wanted.superblock, _DERIVED)
     teller = _Teller(log, target, wanted)
     changes = [
-        change
-        for item in wanted.transactions
-        if item.complete and teller.differs(item) and (change := teller.told(item)) is not None
+        change for item in wanted.transactions if teller.differs(item) and (change := teller.told(item)) is not None
     ]
     written = teller.written()
     if superblock or changes:
@@ -95,7 +93,7 @@ class _Teller:
         same = [_rows(descriptor) for descriptor in base] == [_rows(descriptor) for descriptor in item.descriptors]
         copies = list(self._told_copies(item))
         commit = self._log.times.intern(Time(item.commit.seconds, item.commit.nanoseconds))
-        tags = None if same else [_rows(descriptor) for descriptor in item.descriptors]
+        tags = None if base and same else [_rows(descriptor) for descriptor in item.descriptors]
         return TransactionChange(item.sequence, first, commit, tags, copies, revokes)
 
     def _told_copies(self, item: jbd2.Transaction) -> Iterator[CopyChange]:

@@ -67,10 +67,21 @@ def recognise(
     replay = Replay(base, blobs=kept.content.__getitem__)
     edits: list[Edit] = []
     for region, extents in _by_region(table, differing):
-        for edit in _region_edits(replay, target, region, extents, kept):
-            edits.append(edit)
+        try:
+            for edit in _region_edits(replay, target, region, extents, kept):
+                edits.append(edit)
+        except RehydratorError:
+            replay = _repeated(replay, edits)
     edits += _rest(replay, target, table, differing, kept)
     return Recognised(edits, replay.times.times)
+
+
+def _repeated(failed: Replay, edits: Iterable[Edit]) -> Replay:
+    """Return a replay of ``edits`` without what another edit did before it failed; the rest becomes blocks."""
+    replay = failed.fresh()
+    for edit in edits:
+        edit.apply(replay)
+    return replay
 
 
 class _Kept:
@@ -99,20 +110,15 @@ def _by_region(table: PartitionTable, differing: Iterable[Extent]) -> Iterator[t
 def _region_edits(
     replay: Replay, target: Source, region: Region, extents: list[Extent], blobs: BlobWriter
 ) -> Iterator[Edit]:
-    """Yield the edits of one partition, each applied already; a file system that can't be read has none."""
+    """Yield the edits of one partition, each applied already. Raises RehydratorError where the rest can't be told."""
     window = Window(target, *region.extent)
-    try:
-        filesystem = open_filesystem(window)
-        match filesystem:
-            case Ext4Filesystem():
-                sector = bytes(target.read(0, min(_SECTOR, target.size)))
-                yield from _applied(
-                    replay, _ext4_edits(replay, region.name, filesystem, window, extents, sector, blobs)
-                )
-            case XfsFilesystem():
-                yield from _applied(replay, _xfs_edits(replay, region.name, filesystem, window, extents, blobs))
-    except RehydratorError:
-        return  # what was told so far holds; the rest becomes blocks
+    filesystem = open_filesystem(window)
+    match filesystem:
+        case Ext4Filesystem():
+            sector = bytes(target.read(0, min(_SECTOR, target.size)))
+            yield from _applied(replay, _ext4_edits(replay, region.name, filesystem, window, extents, sector, blobs))
+        case XfsFilesystem():
+            yield from _applied(replay, _xfs_edits(replay, region.name, filesystem, window, extents, blobs))
 
 
 def _applied(replay: Replay, edits: Iterable[Edit]) -> Iterator[Edit]:

@@ -37,9 +37,13 @@ class Replay:
         self.partition = cache(self._partition)
         self._states: dict[object, object] = {}
 
+    def fresh(self) -> Replay:
+        """Return a replay with the same times and blobs, and no edit made."""
+        return Replay(self.base, self.times.times, self._blobs)
+
     def fork(self) -> Replay:
         """Return a replay in the same state, for trying an edit out."""
-        other = Replay(self.base, self.times.times, self._blobs)
+        other = self.fresh()
         for offset, data in self.disk.patches():
             other.disk.write(offset, data)
         return other

@@ -13,6 +13,7 @@ FORMATS = {
     "1k": ["-b", "1024", "-O", "metadata_csum_seed"],
     "4k": ["-b", "4096"],
     "orphan file": ["-b", "1024", "-O", "orphan_file"],
+    "small journal": ["-b", "1024", "-J", "size=1"],
 }
 
 

@@ -15,6 +15,7 @@ SUPER_MAGIC = 0xEF53
 EXTENT_MAGIC = 0xF30A
 XATTR_MAGIC = 0xEA020000
 ORPHAN_MAGIC = 0x0B10CA04
+ORPHAN_SIZE = 4  # bytes of an entry of the orphan file, a little-endian inode number
 DIR_TAIL_TYPE = 0xDE
 CHECKSUM_CRC32C = 1
 GOOD_OLD_REV = 0
