@@ -66,8 +66,8 @@ def header_blocks(member: TarMember, style: Style, size: int, real_size: int) ->
     """
     if member.header:
         return member.header.ljust(-(-len(member.header) // BLOCKSIZE) * BLOCKSIZE, b"\0")
-    posix = style == "ustar"
-    device = octal(0, 8) if posix and member.type not in (Type.PAX_HEADER, Type.PAX_GLOBAL) else b""
+    posix = style != "gnu"
+    device = octal(0, 8) if style == "ustar" and member.type not in (Type.PAX_HEADER, Type.PAX_GLOBAL) else b""
     tail = UstarTail(prefix=_text(member.prefix, 155), pad=b"") if posix else _gnu_tail(member, real_size)
     try:
         mode = int(member.mode, 8)

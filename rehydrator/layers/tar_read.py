@@ -113,7 +113,7 @@ class _Reader:
                 expected=f"{sum_right:o}",
                 actual=f"{sum_found:o}",
             )
-        style: Style = "ustar" if header.magic == TMAGIC else "gnu"
+        style = _style(header)
         kind = header.typeflag.decode("latin-1")
         blocks, sparse, real_size = block, list[Piece](), 0
         size = self._size(header, kind, at)
@@ -150,7 +150,7 @@ class _Reader:
         return size
 
     def _fields(self, header: PosixHeader, kind: str, style: Style, sparse: list[Piece], at: int) -> TarMember:
-        prefix = UstarTail.parse(header.tail).prefix if style == "ustar" else b""
+        prefix = b"" if style == "gnu" else UstarTail.parse(header.tail).prefix
         return TarMember(
             name=_text(header.name),
             mtime=self._number(header, "mtime", at),
@@ -236,6 +236,12 @@ class _Reader:
                 expected=f"ordered pieces of {size} bytes within {real_size}",
                 actual=problem,
             )
+
+
+def _style(header: PosixHeader) -> Style:
+    if header.magic == OLDGNU_MAGIC:
+        return "gnu"
+    return "ustar" if any(header.devmajor) else "ustar 1.35"
 
 
 def _text(data: bytes) -> str:

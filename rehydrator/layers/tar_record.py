@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Style: TypeAlias = Literal["gnu", "ustar"]
+Style: TypeAlias = Literal["gnu", "ustar", "ustar 1.35"]  # the last: of GNU tar 1.35, without device numbers
 
 
 class Piece(msgspec.Struct, array_like=True, frozen=True):
