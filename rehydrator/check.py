@@ -17,6 +17,7 @@ from rehydrator.checks.image import BOOT, ROOT, Image
 from rehydrator.checks.report import CheckReport
 from rehydrator.checks.table import check_container, check_partitions, check_table
 from rehydrator.checks.zipl import check_zipl
+from rehydrator.disk.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
 from rehydrator.errors import UnsupportedError
 from rehydrator.explain.peel import Opened, opened
 from rehydrator.release.naming import read_name
@@ -45,6 +46,7 @@ def check_opened(side: Opened, platform: str = "") -> CheckReport:
     """Check an image that is open."""
     named = read_name(side.name)
     image = Image(side, named, platform or named.platform)
+    _expect_disk(image)
     if image.usable:
         _expect_coreos(image)
     checks = _OF_DISK + (_OF_PARTITIONS if image.usable else ())
@@ -58,6 +60,18 @@ def check_opened(side: Opened, platform: str = "") -> CheckReport:
         healthy=all(finding.level is not Level.ERROR for finding in findings),
         findings=findings,
     )
+
+
+def _expect_disk(image: Image) -> None:
+    """Refuse what can't be looked into, which is no fault of the image, and what is no disk."""
+    obstacle, name = image.opened.obstacle, image.opened.name
+    if obstacle is not None and isinstance(obstacle.error, UnsupportedError):
+        raise UnsupportedError(obstacle.text, hint="Convert it to a raw disk first, with qemu-img for example")
+    disk = image.opened.disk
+    if disk.size >= SYSTEM_AREA + VolumeDescriptor.SIZE:
+        descriptor = VolumeDescriptor.parse(disk.read(SYSTEM_AREA, VolumeDescriptor.SIZE))
+        if descriptor.StandardIdentifier == STANDARD_IDENTIFIER:
+            raise UnsupportedError("is an ISO 9660 image, no disk that CoreOS was installed on", path=name)
 
 
 def _expect_coreos(image: Image) -> None:

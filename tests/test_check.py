@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -293,6 +294,9 @@ def test_exit_codes(release_dir: Path, raw: Path, tmp_path: Path) -> None:
     assert wrong.text.splitlines()[-1] == f"{image.name}: unhealthy, 1 error, 0 warnings"
     assert "error    platform-id" in wrong.text
     fails(2, ["nowhere.raw", "No such file"], "check", tmp_path / "nowhere.raw")
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", "/dev/null"):
+        fails(2, [str(name), "is no file or disk"], "check", name)
     for name, content in (("zeros.raw", bytes(MIB)), ("text.raw", b"no disk\n")):
         (tmp_path / name).write_bytes(content)
         fails(3, [name, "holds nothing that CoreOS boots from"], "check", tmp_path / name)
@@ -311,6 +315,17 @@ def test_a_damaged_container_is_unhealthy(need: Callable[..., None], raw: Path, 
     report = check(image)
     assert bad(report) == {Check.CONTAINER, Check.PARTITIONS}
     assert "could not be taken apart" in texts(report, Check.CONTAINER)
+
+
+@pytest.mark.oracle
+def test_what_can_not_be_looked_into_is_not_unhealthy(need: Callable[..., None], raw: Path, tmp_path: Path) -> None:
+    need("qemu-img", "genisoimage")
+    image = tmp_path / "a-openstack.x86_64.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(raw), str(image)], check=True)
+    fails(3, [image.name, "backing file", "Convert it to a raw disk"], "check", image)
+    image = tmp_path / "a-live.x86_64.iso"
+    subprocess.run(["genisoimage", "-quiet", "-o", image, "-graft-points", "files=/etc/hostname"], check=True)
+    fails(3, [image.name, "is an ISO 9660 image"], "check", image)
 
 
 def test_json(release_dir: Path) -> None:

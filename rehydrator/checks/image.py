@@ -43,7 +43,7 @@ class Image:
     @property
     def usable(self) -> bool:
         """Whether there is a disk whose partitions can be told."""
-        return not self.opened.problems and not self.owners.table_problem
+        return self.opened.obstacle is None and not self.owners.table_problem
 
     @property
     def sector(self) -> int:

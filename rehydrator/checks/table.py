@@ -13,9 +13,9 @@ from rehydrator.report import human
 
 def check_container(image: Image) -> Iterator[Finding]:
     """Tell what was taken off, and what could not be."""
-    for problem in image.opened.problems:
-        yield error(Check.CONTAINER, "", problem)
-    if not image.opened.problems and image.opened.peeled:
+    if image.opened.obstacle is not None:
+        yield error(Check.CONTAINER, "", image.opened.obstacle.text)
+    elif image.opened.peeled:
         yield ok(Check.CONTAINER, "", " > ".join([*image.opened.peeled, "raw disk"]))
 
 

@@ -8,6 +8,7 @@ from rehydrator.boot.zipl.verify import verdicts
 from rehydrator.errors import RehydratorError
 from rehydrator.explain.gpt import health as gpt_health
 from rehydrator.explain.owners import DiskOwners
+from rehydrator.explain.peel import Obstacle
 from rehydrator.explain.tree import Note
 from rehydrator.fs.place import Health
 
@@ -27,10 +28,10 @@ def checked(owners: DiskOwners) -> Iterator[str]:
             yield f"zipl boot record and bootmap of {region.name}"
 
 
-def notes_of(image: str, owners: DiskOwners, problems: tuple[str, ...]) -> Iterator[Note]:
+def notes_of(image: str, owners: DiskOwners, obstacle: Obstacle | None) -> Iterator[Note]:
     """Yield everything that is wrong with one image."""
-    for text in problems:
-        yield Note(image, "container", None, text)
+    if obstacle is not None:
+        yield Note(image, "container", None, obstacle.text)
     if owners.table_problem:
         yield Note(image, "partition table", None, owners.table_problem)
     for item in gpt_health(owners.disk, owners.gpt):

@@ -165,7 +165,7 @@ class _Builder:
     def _unpeeled(self) -> str:
         """Warn where bytes of a container are compared as if they were a disk's."""
         pairs = ((self.side_a, self.a), (self.side_b, self.b))
-        names = [side.name for side, opened in pairs if opened.problems]
+        names = [side.name for side, opened in pairs if opened.obstacle]
         return f"{' and '.join(names)} could not be taken apart and is compared as it is: " if names else ""
 
     def _disk(self) -> Iterator[str]:
@@ -193,7 +193,7 @@ class _Builder:
         yield from commands.extraction(self.owners_b)
 
     def _health(self, image: str, owners: DiskOwners, side: Opened) -> list[Note]:
-        return list(checks.notes_of(image, owners, side.problems)) if self.options.health else []
+        return list(checks.notes_of(image, owners, side.obstacle)) if self.options.health else []
 
 
 def _region(owners: DiskOwners, name: str) -> Region | None:

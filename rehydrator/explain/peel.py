@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,10 +34,22 @@ class Container(msgspec.Struct, frozen=True):
     text: str
 
 
+class Obstacle(msgspec.Struct, frozen=True):
+    """Why a container of ``format`` could not be taken off."""
+
+    format: str
+    error: CorruptError | UnsupportedError
+
+    @property
+    def text(self) -> str:
+        """The same as a sentence."""
+        return f"{self.format} could not be taken apart: {self.error}"
+
+
 class Opened(msgspec.Struct, frozen=True):
     """One side: the file's name as given, what was taken off it outermost first, and the disk that is left.
 
-    ``header`` are the fields of the compression's header. ``problems`` say why something could not be taken off.
+    ``header`` are the fields of the compression's header. ``obstacle`` says why a container is still there.
     ``label`` is what sentences call it where its name does not tell, ``fetch`` a command that prints it where it is
     no file.
     """
@@ -45,7 +58,7 @@ class Opened(msgspec.Struct, frozen=True):
     disk: Source
     compression: Compression = "none"
     containers: tuple[Container, ...] = ()
-    problems: tuple[str, ...] = ()
+    obstacle: Obstacle | None = None
     label: str = ""
     fetch: str = ""
     header: dict[str, object] = {}
@@ -67,13 +80,16 @@ def opened(path: Path) -> Iterator[Opened]:
         else:
             source = stack.enter_context(spooled(pieces(path, compression), path.name))
         name = path.name.removesuffix(suffix) if suffix else path.name
-        disk, containers, problems = take_off(source, Path(name))
+        disk, containers, obstacle = take_off(source, Path(name))
         header = compression_header(path, compression)
-        yield Opened(path.name, disk, compression, tuple(containers), tuple(problems), header=header)
+        yield Opened(path.name, disk, compression, tuple(containers), obstacle, header=header)
 
 
 def _compression(path: Path) -> tuple[Compression, str]:
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
+            raise InputError("is no file or disk, which can be read anywhere", path=path)
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
     except OSError as error:
@@ -84,14 +100,14 @@ def _compression(path: Path) -> tuple[Compression, str]:
     return "none", ""
 
 
-def take_off(source: Source, name: Path) -> tuple[Source, list[Container], list[str]]:
+def take_off(source: Source, name: Path) -> tuple[Source, list[Container], Obstacle | None]:
     """Take off every container that a layer knows; say why not where one can't be."""
     containers: list[Container] = []
     while len(containers) < _MAX_DEPTH and (found := format_of(source)) is not None:
         try:
             unwrapped = found.layer.unwrap(source, name)
         except (UnsupportedError, CorruptError) as error:
-            return source, containers, [f"{found.name} could not be taken apart: {error}"]
+            return source, containers, Obstacle(found.name, error)
         containers.append(Container(found.name, unwrapped.record, found.layer.describe(unwrapped.record)))
         source, name = unwrapped.inner, Path(name.stem)
-    return source, containers, []
+    return source, containers, None
