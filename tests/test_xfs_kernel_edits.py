@@ -26,7 +26,7 @@ from tests.support.root_disk import copied, literals, make_root_disk, mounted_ro
 FORMATS = {
     "reflink": ["-m", "reflink=1,finobt=1", "-i", "sparse=1"],
     "4096": ["-s", "size=4096"],
-    "rmap": ["-m", "rmapbt=1,reflink=1"],
+    "rmap": ["-m", "rmapbt=1,reflink=1", "-i", "nrext64=1"],
     "plain": ["-m", "reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0"],
 }
 SEEDS = 4
@@ -113,6 +113,15 @@ def many_names(tree: Path) -> None:
         (tree / "many" / f"a-rather-long-name-of-a-file-{number:04}").touch()
 
 
+def share(tree: Path) -> None:
+    """Let two files share extents, and write into one of them."""
+    subprocess.run(["cp", "--reflink=always", tree / "big", tree / "shared"], check=True)
+    sync(tree)
+    with (tree / "shared").open("r+b") as stream:
+        stream.seek(100_000)
+        stream.write(b"no longer shared")
+
+
 def extents(tree: Path) -> None:
     """Make a file of more extents than an inode holds."""
     with (tree / "holes").open("wb") as stream:
@@ -123,7 +132,7 @@ def extents(tree: Path) -> None:
 
 CASES = (
     create, append, truncate, rename, replace, remove, modes, small_xattr, large_xattrs, links, directories, some_names,
-    many_names, extents,
+    many_names, extents, share,
 )  # fmt: skip
 
 
@@ -139,7 +148,8 @@ def test_edits_by_the_kernel(kind: str, tmp_path: Path, need: Callable[..., None
     base = tmp_path / "base.raw"
     make_root_disk(base, FORMATS[kind])
     usual = kind == "reflink"
-    changes = {change.__name__: change for change in (CASES if usual else (create, many_names, extents))}
+    chosen = {"reflink": CASES, "rmap": (create, remove, many_names, extents, share)}
+    changes = {change.__name__: change for change in chosen.get(kind, (create, many_names, extents))}
     changes |= {f"seed {seed}": partial(random_edits, seed=seed) for seed in range(SEEDS if usual else 1)}
     problems = []
     for name, change in changes.items():
