@@ -22,8 +22,12 @@ from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.platform import Platform
 from rehydrator.edits.table import Edit, partition_of
-from rehydrator.edits.xfs_inodes import XfsInodeChange, XfsInodes, XfsSuperblock
+from rehydrator.edits.xfs_change import StructureChange
+from rehydrator.edits.xfs_inodes import XfsInodeChange, XfsInodeRun, XfsInodes, XfsSuperblock
+from rehydrator.edits.xfs_items import LoggedCommit, LoggedInode, LoggedStart, NewRecord
 from rehydrator.edits.xfs_log import RecordChange, StampRun, XfsLogRecords, XfsStamp
+from rehydrator.edits.xfs_records import XfsRecords
+from rehydrator.edits.xfs_structures import XfsStructureChange, XfsStructures
 from rehydrator.edits.zero import Zero, ZeroRun
 from tests.support.cli import fine
 
@@ -53,7 +57,27 @@ TOLD: list[tuple[Edit, str]] = [
     (Ext4Journal("p", {"s_head": 1}), "journal superblock"),
     (XfsSuperblock("p", {"sb_lsn": 5}), "superblock sb_lsn"),
     (XfsInodes("p", [ACCESS, ACCESS]), "2 access times"),
-    (XfsInodes("p", [ACCESS, XfsInodeChange(8, "/b", {"di_size": 1})]), "one access time, one changed inode"),
+    (XfsInodes("p", [ACCESS, XfsInodeChange(8, "/b", {"di_size": 1})]), "one access time, one other inode change"),
+    (
+        XfsInodes("p", [XfsInodeChange(8, "/b", {"di_crtime": "t0"}), XfsInodeChange(9, "", {"di_mode": 0})]),
+        "/b created, one freed inode",
+    ),
+    (XfsInodes("p", new=[XfsInodeRun(128, 64, {"di_version": 3})]), "64 new free inodes"),
+    (
+        XfsStructures(
+            "p",
+            [
+                XfsStructureChange(512, 512, "AGF 0", StructureChange()),
+                XfsStructureChange(4096, 4096, "bnobt of AG 0", StructureChange()),
+                XfsStructureChange(8192, 4096, "bnobt of AG 1", StructureChange()),
+            ],
+        ),
+        "one AGF, 2 bnobt blocks",
+    ),
+    (
+        XfsRecords("p", 2, [NewRecord(4, [LoggedStart(1), LoggedInode(128, 1), LoggedCommit()])]),
+        "one new log record of one item",
+    ),
     (XfsStamp("p", [StampRun(1, 4086, 0, 1, 2), StampRun(1, 10, 0, 1, 2)]), "4096 log blocks stamped by a mount"),
     (XfsLogRecords("p", [RecordChange(1)]), "one log record"),
     (Blocks("p3 boot, slack", 0, [ByteRun(0, 3), ByteRun(9, 1)], ""), "p3 boot, slack: 4 literal bytes in 2 runs"),

@@ -61,11 +61,14 @@ class XfsInodes(msgspec.Struct, tag="xfs.inodes", tag_field="op", frozen=True, o
             _change(replay, self.partition, layout, item.inode, change)
 
     def describe(self) -> str:
-        """Count the inodes."""
+        """Name the files that are new, and count the other inodes."""
+        created = [item.path for item in self.inodes if item.path and "di_crtime" in item.set]
         access = sum(set(item.set) == {"di_atime"} and item.forks is None for item in self.inodes)
-        other = len(self.inodes) - access
+        freed = sum(item.set.get("di_mode") == 0 for item in self.inodes)
+        other = len(self.inodes) - len(created) - access - freed
         new = sum(run.count for run in self.new)
-        return ", ".join(listed({"access time": access, "changed inode": other, "new free inode": new}))
+        counts = {"access time": access, "other inode change": other, "freed inode": freed, "new free inode": new}
+        return ", ".join([*(f"{path} created" for path in created), *listed(counts)])
 
     def literal_bytes(self) -> int:
         """Sum of the bytes in forks that have no name."""

@@ -17,6 +17,7 @@ from rehydrator.fs.xfs.btree import KINDS
 _MAX_SIZE = 1 << 16
 _NUMBERS = "0123456789"
 _SAID = {kind.name: f"{kind.name} block" for kind in KINDS.values()} | {"directory data": "directory block"}
+_SAID = {kind.name: f"{kind.name} block" for kind in KINDS.values()} | {"directory data": "directory block"}
 
 
 class XfsStructureChange(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,9 +50,8 @@ class XfsStructures(msgspec.Struct, tag="xfs.structures", tag_field="op", frozen
 
     def describe(self) -> str:
         """Count the structures by what they are."""
-        return ", ".join(
-            listed(Counter(item.name.partition(" of ")[0].rstrip(f" {_NUMBERS}") for item in self.structures))
-        )
+        kinds = Counter(item.name.partition(" of ")[0].rstrip(f" {_NUMBERS}") for item in self.structures)
+        return ", ".join(listed({_SAID.get(kind, kind): count for kind, count in kinds.items()}))
 
     def literal_bytes(self) -> int:
         """Sum of the bytes without a name."""
