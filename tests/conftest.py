@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -113,6 +114,22 @@ def machine(appliance_environment: dict[str, str]) -> Iterator[Machine]:
         yield running
     finally:
         running.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def fetched_codecs() -> Callable[[], Path]:
+    """Return a function that gives a directory with the wheels of all encoders, or skips where pip can't get them."""
+
+    def fetch() -> Path:
+        directory = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rehydrator-tests" / "codecs"
+        command = [Path(__file__).parent.parent / "scripts" / "fetch-codecs", directory]
+        environment = {**os.environ, "REHYDRATOR_PYTHON": sys.executable}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            pytest.skip(f"scripts/fetch-codecs: {done.stderr.strip()[-200:]}")
+        return directory
+
+    return fetch
 
 
 @pytest.fixture

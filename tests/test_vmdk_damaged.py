@@ -181,7 +181,7 @@ def test_another_encoder_is_refused_by_name() -> None:
 
 
 def test_one_grain_of_another_encoder() -> None:
-    """Beyond the samples: the comparison of all bytes finds it."""
+    """Beyond the samples: the grain gets a patch."""
     disk = b"".join(bytes([1 + at % 7, at, 3 + at % 5]) * 21845 + b"\1" for at in range(40))
     image = bytearray(made(disk))
     structure = LAYER.unwrap(BytesSource(bytes(image)), PATH)
@@ -192,10 +192,19 @@ def test_one_grain_of_another_encoder() -> None:
     assert len(other) // SECTOR == size // SECTOR
     image[start + 8 : start + 12] = struct.pack("<I", len(other))
     image[start + 12 : start + SECTOR] = other.ljust(SECTOR - 12, b"\0")
-    with pytest.raises(UnsupportedError, match="would not be written back exactly") as caught:
+    assert exact(bytes(image))
+    patched = LAYER.unwrap(BytesSource(bytes(image)), PATH).record.patched
+    assert patched is not None
+    assert (patched.chunks, patched.of) == (1, 40)
+    assert 0 < patched.literal_bytes < len(other)
+
+
+def test_something_behind_a_grain() -> None:
+    image = bytearray(made(b"abcd" * 16384))
+    image[GRAINS + SECTOR - 1] = 1
+    with pytest.raises(UnsupportedError, match="behind a grain") as caught:
         LAYER.unwrap(BytesSource(bytes(image)), PATH)
-    assert caught.value.offset is not None
-    assert start <= caught.value.offset < start + SECTOR
+    assert GRAINS < (caught.value.offset or 0) < GRAINS + SECTOR
 
 
 def test_descriptor_that_is_no_text() -> None:

@@ -1,77 +1,147 @@
 """Deflate encoders by name, so that what one of them once compressed can be compressed again to the same bytes.
 
 The deflate format leaves every choice to the encoder: two libraries, or two levels, give different bytes for the
-same content. A record therefore names the encoder, for example ``zlib-6`` for the library of zlib.net at level 6.
-Before it is used, an encoder has to give the known answer for a test text: on some systems Python's own ``zlib`` is
-built on another library (zlib-ng), which compresses to other bytes.
+same content. A record therefore names the encoder: ``zlib-6`` is the library of zlib.net at level 6,
+``zlib-ng-2.3-6`` the library zlib-ng, of a version 2.3. A format's usual memLevel and strategy are implied; an encoder
+that used others names them: ``zlib-6-mem9-filtered``. Before it is used, an encoder has to give the known answer for a
+test text: on some systems Python's own ``zlib`` is built on zlib-ng, which compresses to other bytes.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import msgspec
 
+from rehydrator.codecs import zlib_ng
 from rehydrator.disk.extents import Data
 from rehydrator.errors import UnsupportedError
 
 MAX_WBITS = 15  # a 32 KiB window, the usual one
 DEFAULT_MEM_LEVEL = 8
+ZLIB = "zlib"
+NAMES = tuple(f"{ZLIB}-{level}" for level in range(1, 10))  # those that every Python with zlib has
+_STRATEGIES = {"filtered": 1, "huffman": 2, "rle": 3, "fixed": 4}
 _TEST_WORDS = 12_000
-# CRC-32 of the test text as zlib 1.2.13 compresses it, by level
-_KNOWN_ANSWERS = {
-    1: 0x2F79A631,
-    2: 0x2503BCB2,
-    3: 0xD357A778,
-    4: 0x59888A9B,
-    5: 0x60F1B6AE,
-    6: 0xD51FD143,
-    7: 0x696BC464,
-    8: 0xC63ACF55,
-    9: 0xC63ACF55,
+# Pieces of the test text, as long as two windows, of which zlib-ng 2.2 and 2.3 compress at least one otherwise.
+_TEST_PIECES = (7668, 11928, 27690)
+_TEST_PIECE = 1 << 16
+# By family and level: CRC-32 of the test text as the encoder compresses it; for zlib-ng followed by its pieces.
+_KNOWN_ANSWERS: dict[str, tuple[int, ...]] = {
+    ZLIB: (
+        *(0x2F79A631, 0x2503BCB2, 0xD357A778, 0x59888A9B, 0x60F1B6AE, 0xD51FD143),
+        *(0x696BC464, 0xC63ACF55, 0xC63ACF55),
+    ),
+    "zlib-ng-2.3": (
+        *(0xA5829AFB, 0x2BE50B41, 0x374D475C, 0xE5966C11, 0x190CDB7F, 0xF0B2A490),
+        *(0xC4B763C8, 0x07ABB883, 0x18192F2E),
+    ),
+    "zlib-ng-2.2": (
+        *(0xA5829AFB, 0x3C380DA0, 0x374D475C, 0xAF9B57AC, 0xBBA851C1, 0x26364968),
+        *(0x076104B3, 0xB9791854, 0x327DD859),
+    ),
+    "zlib-ng-2.1": (
+        *(0x4F368ABE, 0xF6468D97, 0x75E2DD82, 0xFD89691E, 0x593C7F9A, 0x7C51DB7F),
+        *(0x4F76426F, 0xB9791854, 0x327DD859),
+    ),
 }
+_NAME = re.compile(
+    rf"({ZLIB}|zlib-ng-(?:{'|'.join(map(re.escape, zlib_ng.CLASSES))}))"
+    rf"-([1-9])(?:-mem([1-9]))?(?:-({'|'.join(_STRATEGIES)}))?"
+)
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How a format has its chunks compressed, in zlib's terms.
+
+    ``wbits`` is 8 to 15 with zlib's header, negative without. A chunk that does not fit into a buffer of ``room`` bytes
+    is not kept compressed.
+    """
+
+    wbits: int = MAX_WBITS
+    mem_level: int = DEFAULT_MEM_LEVEL
+    room: int | None = None
+
+
+USUAL = Shape()
 
 
 class Encoder(msgspec.Struct, frozen=True):
-    """One encoder: zlib's deflate at ``level``, which gave the known answer."""
+    """One encoder that gave the known answer; ``mem_level`` is None where it is the format's usual one."""
 
     name: str
+    family: str
     level: int
+    mem_level: int | None = None
+    strategy: int = 0
 
-    def compress(self, data: Data, *, wbits: int = MAX_WBITS, mem_level: int = DEFAULT_MEM_LEVEL) -> bytes:
-        """Compress at once; ``wbits`` means what it means to zlib: 8..15 with its header, negative without."""
-        stream = zlib.compressobj(self.level, zlib.DEFLATED, wbits, mem_level)
-        return stream.compress(data) + stream.flush()
+    def compress(self, data: Data, shape: Shape = USUAL) -> bytes | None:
+        """Compress at once; None where the format has no room for the result."""
+        mem_level = self.mem_level or shape.mem_level
+        if self.family != ZLIB:
+            room = zlib_ng.room_for(len(data)) if shape.room is None else shape.room
+            library = zlib_ng.library(self.family.rpartition("-")[2])
+            return library.compress(data, self.level, shape.wbits, mem_level, self.strategy, room)
+        stream = zlib.compressobj(self.level, zlib.DEFLATED, shape.wbits, mem_level, self.strategy)
+        packed = stream.compress(data) + stream.flush()
+        # zlib calls a stream that fills its buffer to the last byte unfinished
+        return packed if shape.room is None or len(packed) < shape.room else None
 
 
-NAMES = tuple(f"zlib-{level}" for level in (6, 9, 1, 8, 7, 5, 4, 3, 2))
+def parse(name: str) -> Encoder:
+    """Return the encoder of this name without testing it; raises UnsupportedError for an unknown name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        expected = f"zlib-LEVEL or zlib-ng-VERSION-LEVEL, of the versions {', '.join(zlib_ng.CLASSES)}"
+        raise UnsupportedError("unknown deflate encoder", actual=repr(name[:40]), expected=expected)
+    family, level, mem_level, strategy = match.groups()
+    return Encoder(name, family, int(level), int(mem_level) if mem_level else None, _STRATEGIES.get(strategy, 0))
 
 
 @functools.cache
 def encoder(name: str) -> Encoder:
     """Return the encoder of this name after comparing its answer to a test text with the known one.
 
-    Raises UnsupportedError for a name that this version does not know and for a library that compresses otherwise.
+    Raises UnsupportedError for a name that this version does not know, for a library that is not there and for one
+    that compresses otherwise.
     """
-    if name not in NAMES:
-        raise UnsupportedError("unknown deflate encoder", actual=repr(name[:40]), expected=", ".join(sorted(NAMES)))
-    found = Encoder(name, int(name.rpartition("-")[2]))
-    answer = known_answer(found)
-    if answer != _KNOWN_ANSWERS[found.level]:
-        raise UnsupportedError(
-            f"the deflate encoder {name} is needed, but this Python's zlib {zlib.ZLIB_RUNTIME_VERSION} compresses "
-            "otherwise",
-            hint="Use a Python that is built with the zlib of zlib.net, not with zlib-ng",
-        )
+    found = parse(name)
+    if known_answer(found.family, found.level) != _KNOWN_ANSWERS[found.family][found.level - 1]:
+        raise _other_answer(found)
     return found
 
 
-def known_answer(found: Encoder) -> int:
-    """Return the CRC-32 of the test text as ``found`` compresses it."""
-    return zlib.crc32(found.compress(test_text()))
+def _other_answer(found: Encoder) -> UnsupportedError:
+    if found.family == ZLIB:
+        return UnsupportedError(
+            f"the deflate encoder {found.name} is needed, but this Python's zlib {zlib.ZLIB_RUNTIME_VERSION} "
+            "compresses otherwise",
+            hint="Use a Python that is built with the zlib of zlib.net, not with zlib-ng",
+        )
+    return UnsupportedError(
+        f"the deflate encoder {found.name} is needed, but its library compresses otherwise on this processor",
+        hint="zlib-ng 2.1 depends on the processor; use one of the kind that built the release",
+    )
+
+
+@functools.cache
+def known_answer(family: str, level: int) -> int:
+    """Return the CRC-32 of the test text as a family compresses it at a level."""
+    tested = Encoder("", family, level)
+    crc32 = 0
+    for text in _tests(family):
+        crc32 = zlib.crc32(tested.compress(text) or b"", crc32)
+    return crc32
+
+
+def _tests(family: str) -> Iterator[bytes]:
+    yield test_text()
+    if family != ZLIB:
+        yield from (test_text()[at : at + _TEST_PIECE] for at in _TEST_PIECES)
 
 
 @functools.cache
@@ -85,29 +155,3 @@ def test_text() -> bytes:
         digest = digests[(state >> 16) % len(digests) & (state >> 22)]
         words.append(digest[: 2 + (state >> 12) % 15])
     return b"".join(words)
-
-
-def recognise(
-    samples: Sequence[tuple[Data, Data]], *, wbits: int = MAX_WBITS, mem_level: int = DEFAULT_MEM_LEVEL
-) -> Encoder:
-    """Return the encoder that compresses each sample's content (first) to its bytes (second).
-
-    Raises UnsupportedError where none does, with the best one and how often it was right.
-    """
-    best, most = "", 0
-    missing: UnsupportedError | None = None
-    for name in NAMES:
-        try:
-            candidate = encoder(name)
-        except UnsupportedError as error:
-            missing = error
-            continue
-        hits = sum(candidate.compress(plain, wbits=wbits, mem_level=mem_level) == packed for plain, packed in samples)
-        if hits == len(samples):
-            return candidate
-        if hits > most:
-            best, most = name, hits
-    if missing is not None:
-        raise missing
-    closest = f"{best} for {most} of {len(samples)} samples" if best else f"none of {', '.join(sorted(NAMES))}"
-    raise UnsupportedError("compressed by an unknown deflate encoder", actual=closest)

@@ -8,9 +8,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
-Work: TypeAlias = Callable[[], bytes]
+T = TypeVar("T")
+Work: TypeAlias = Callable[[], T]
 
 
 @functools.cache
@@ -19,22 +20,22 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "deflate")
 
 
-class ReadAhead:
+class ReadAhead(Generic[T]):
     """Pieces ``0 .. count-1``, each made by the work that ``prepare`` returns for its number.
 
     ``prepare`` runs in the reader's thread, so that what it reads is read in order; the work runs in the pool. A
     reader that goes forward gets ``ahead`` pieces made in advance; at most twice as many are held.
     """
 
-    def __init__(self, count: int, prepare: Callable[[int], Work], *, ahead: int) -> None:
+    def __init__(self, count: int, prepare: Callable[[int], Work[T]], *, ahead: int) -> None:
         self._count = count
         self._prepare = prepare
         self._ahead = ahead
         self._lock = threading.Lock()
-        self._made: OrderedDict[int, Future[bytes]] = OrderedDict()
+        self._made: OrderedDict[int, Future[T]] = OrderedDict()
         self._last = -1
 
-    def __getitem__(self, number: int) -> bytes:
+    def __getitem__(self, number: int) -> T:
         """Return a piece; raises what its work raised."""
         with self._lock:
             following = self._ahead if number in (self._last, self._last + 1) else 0

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.codecs import deflate
-from rehydrator.codecs.deflate_pool import ReadAhead, Work
-from rehydrator.disk.extents import CHUNK, Data, Extent
+from rehydrator.codecs.deflate import USUAL
+from rehydrator.disk.extents import Data, Extent, chunks
 from rehydrator.disk.source import Source
-from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_vmdk import (
     COMPRESSION_DEFLATE,
@@ -28,11 +28,11 @@ from rehydrator.layers.c_vmdk import (
     GrainMarker,
     SparseExtentHeader,
 )
-from rehydrator.layers.vmdk_read import VmdkDisk, VmdkStructure, read_structure
+from rehydrator.layers.packed import Packer, Packing, find_encoder, sizes_of, split_tables, survey
+from rehydrator.layers.packed_record import words
+from rehydrator.layers.vmdk_read import VmdkDisk, read_structure
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, GrainRun, VmdkRecord, whole_grain_padding
 
-_SAMPLES = 16
-_AHEAD = 64  # grains; 4 MiB of content
 _MAX_CAPACITY = 1 << 32
 
 
@@ -44,15 +44,21 @@ class VmdkLayer:
         structure = read_structure(outer, path)
         disk = VmdkDisk(outer, structure, path)
         try:
-            encoder = _encoder(disk, structure)
-        except UnsupportedError as error:
+            encoder = find_encoder(disk.grains, USUAL)
+            found = survey(disk.grains, encoder, USUAL, structure.record.grain_size * SECTOR)
+        except (UnsupportedError, CorruptError) as error:
             raise error.located(path) from error
         runs = list(_runs(item.grain for item in structure.grains))
         usual = runs == list(_nonzero_runs(disk, structure.record.grain_size))
         record = compact(
-            msgspec.structs.replace(structure.record, deflate=encoder.name, grains="nonzero" if usual else runs)
+            msgspec.structs.replace(
+                structure.record,
+                deflate=encoder.name,
+                grains="nonzero" if usual else runs,
+                patched=found.patched,
+            )
         )
-        tables = (bytes(item.sectors for item in structure.grains),)
+        tables = (bytes(item.sectors for item in structure.grains), *found.tables)
         _check(outer, VmdkImage(disk, record, tables), path)
         return Unwrapped(disk, record, tables)
 
@@ -63,14 +69,8 @@ class VmdkLayer:
     def describe(self, record: VmdkRecord) -> str:
         """Name kind, grain size, order and encoder."""
         order = "grains in guest order" if record.grains == "nonzero" else "explicit grain order"
-        return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}, {record.deflate}"
-
-
-def _encoder(disk: VmdkDisk, structure: VmdkStructure) -> deflate.Encoder:
-    """Find the encoder by some grains spread over the file."""
-    step = max(len(structure.grains) // _SAMPLES, 1)
-    samples = [(disk.inflate(item), disk.packed(item)) for item in structure.grains[::step]]
-    return deflate.recognise(samples)
+        encoder = words(record.deflate, record.patched, "grain")
+        return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}, {encoder}"
 
 
 def _runs(grains: Iterator[int]) -> Iterator[GrainRun]:
@@ -100,17 +100,12 @@ def _nonzero_runs(disk: Source, grain_size: int) -> Iterator[GrainRun]:
     return _runs(grains())
 
 
-def _check(outer: Source, again: Source, path: Path) -> None:
-    """Compare the whole file, each grain compressed again."""
+def _check(outer: Source, again: VmdkImage, path: Path) -> None:
+    """Compare everything but the grains, which were compared one by one, with the file."""
     if again.size != outer.size:
         raise UnsupportedError("this VMDK would get another size", path=path, expected=outer.size, actual=again.size)
-    for at in range(0, outer.size, CHUNK):
-        length = min(CHUNK, outer.size - at)
-        expected = bytes(outer.read(at, length))
-        try:
-            found = bytes(again.read(at, length))
-        except MismatchError as error:
-            raise UnsupportedError(f"this VMDK can't be made again: {error}", path=path, offset=at) from error
+    for at, length in chunks(again.metadata()):
+        expected, found = bytes(outer.read(at, length)), bytes(again.read(at, length))
         if found != expected:
             first = next(i for i in range(length) if found[i] != expected[i])
             raise UnsupportedError("this VMDK would not be written back exactly", path=path, offset=at + first)
@@ -120,21 +115,18 @@ class VmdkImage(Source):
     """A streamOptimized VMDK computed from its disk, record and table of grain sizes."""
 
     def __init__(self, disk: Source, record: VmdkRecord, tables: Sequence[bytes]) -> None:
-        _check_record(record, disk, tables)
+        _check_record(record, disk)
         self._disk = disk
         self._record = record
         self._capacity = disk.size // SECTOR
         self._geometry = Geometry(record, self._capacity)
         if not self._geometry.possible:
             raise MismatchError("the VMDK record holds impossible positions")
-        self._encoder = deflate.encoder(record.deflate)
         runs = _nonzero_runs(disk, record.grain_size) if record.grains == "nonzero" else record.grains
         self._grains = array.array("I", _numbers(runs, self._geometry.grains))
-        sizes = tables[0]
-        if len(sizes) != len(self._grains):
-            raise MismatchError(
-                "the disk does not fit the VMDK record", expected=f"{len(sizes)} grains", actual=len(self._grains)
-            )
+        table, patches = split_tables(tables, record.patched)
+        packing = Packing(deflate.encoder(record.deflate), USUAL, record.grain_size * SECTOR, patches, padded=False)
+        sizes = self._sizes(table, packing)
         self._starts = array.array("I", itertools.accumulate(sizes, initial=self._geometry.overhead))
         padding = (
             whole_grain_padding(record.grain_size, sizes[-1] if sizes else None)
@@ -143,7 +135,27 @@ class VmdkImage(Source):
         )
         self.size = (self._starts[-1] + padding) * SECTOR
         self._head = self._make_head()
-        self._stored = ReadAhead(len(self._grains), self._prepare, ahead=_AHEAD)
+        self._stored = Packer(disk, self._grains, packing, self._finish)
+
+    def _sizes(self, table: bytes | None, packing: Packing) -> bytes:
+        """Return the sectors that each grain takes."""
+        if table is None:
+            found = sizes_of(self._disk, self._grains, packing)
+            return bytes(-(-(GrainMarker.SIZE + size) // SECTOR) for size in found)
+        if len(table) != len(self._grains):
+            raise MismatchError(
+                "the disk does not fit the VMDK record", expected=f"{len(table)} grains", actual=len(self._grains)
+            )
+        if 0 in table:
+            raise MismatchError("the VMDK record's table has an empty grain")
+        return table
+
+    def metadata(self) -> Iterator[Extent]:
+        """Yield the ranges that are not grains."""
+        yield Extent(0, len(self._head))
+        end = self._starts[-1] * SECTOR
+        if end < self.size:
+            yield Extent(end, self.size - end)
 
     def extents(self) -> Iterator[Extent]:
         """Yield the whole file."""
@@ -169,24 +181,18 @@ class VmdkImage(Source):
         inside = offset - self._starts[position] * SECTOR
         return memoryview(self._stored[position])[inside : inside + length]
 
-    def _prepare(self, position: int) -> Work:
-        """Read a grain and return the work of compressing it."""
+    def _finish(self, position: int, packed: bytes | None) -> bytes:
+        """Put the marker before a grain; compare the room that it takes with what the tables say."""
         grain = self._grains[position]
-        size = self._record.grain_size * SECTOR
-        content = self._disk.read(grain * size, min(size, self._disk.size - grain * size))
         room = (self._starts[position + 1] - self._starts[position]) * SECTOR
-
-        def work() -> bytes:
-            packed = self._encoder.compress(content)
-            marker = GrainMarker(lba=grain * self._record.grain_size, size=len(packed))
-            needed = -(-(GrainMarker.SIZE + len(packed)) // SECTOR) * SECTOR
-            if needed != room:
-                raise MismatchError(
-                    f"VMDK grain {grain} compresses to another size than recorded", expected=room, actual=needed
-                )
-            return (marker.pack() + packed).ljust(room, b"\0")
-
-        return work
+        marker = GrainMarker(lba=grain * self._record.grain_size, size=len(packed or b""))
+        stored = marker.pack() + (packed or b"")
+        needed = -(-len(stored) // SECTOR) * SECTOR
+        if needed != room:
+            raise MismatchError(
+                f"VMDK grain {grain} compresses to another size than recorded", expected=room, actual=needed
+            )
+        return stored.ljust(room, b"\0")
 
     def _make_head(self) -> bytes:
         """Return everything before the first grain."""
@@ -245,12 +251,10 @@ def _numbers(runs: Iterator[GrainRun] | list[GrainRun], limit: int) -> Iterator[
         yield from range(run.start, run.start + run.count)
 
 
-def _check_record(record: VmdkRecord, disk: Source, tables: Sequence[bytes]) -> None:
+def _check_record(record: VmdkRecord, disk: Source) -> None:
     """Refuse a record with numbers that no VMDK has; it may come from a forged manifest."""
     if disk.size % SECTOR or disk.size // SECTOR > _MAX_CAPACITY:
         raise MismatchError("a VMDK can't hold a disk of this size", actual=disk.size)
-    if len(tables) != 1 or 0 in tables[0]:
-        raise MismatchError("the VMDK record lacks its table of grain sizes")
     sectors = [record.descriptor_offset, record.descriptor_size, record.rgd_offset]
     sectors += [value for value in (record.gd_offset, record.overhead) if isinstance(value, int)]
     padding = record.padding if isinstance(record.padding, int) else 0

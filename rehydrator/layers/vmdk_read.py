@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import array
 import sys
-import threading
-import zlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from rehydrator.codecs.deflate import MAX_WBITS
+from rehydrator.codecs.deflate_pool import Work
 from rehydrator.disk.extents import Data, Extent, ExtentMap, is_zero, merge
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
@@ -30,6 +29,7 @@ from rehydrator.layers.c_vmdk import (
     GrainMarker,
     SparseExtentHeader,
 )
+from rehydrator.layers.packed import Inflated, Recent, inflate
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
 
 _MAX_SECTORS = 1 << 32  # what a grain table can point to
@@ -290,18 +290,16 @@ class VmdkDisk(Source):
     """The disk inside a streamOptimized VMDK."""
 
     def __init__(self, outer: Source, structure: VmdkStructure, path: Path) -> None:
-        self._outer = outer
-        self._path = path
         self._grain_bytes = structure.record.grain_size * SECTOR
-        self._grains = {item.grain: item for item in structure.grains}
+        self._positions = {item.grain: position for position, item in enumerate(structure.grains)}
         self.size = structure.capacity * SECTOR
+        self.grains = StoredGrains(outer, structure, path)
         self._nonzero: ExtentMap | None = None
-        self._lock = threading.Lock()
-        self._recent: OrderedDict[int, bytes] = OrderedDict()
+        self._recent = Recent(lambda position: self.grains.prepare(position)().content)
 
     def extents(self) -> Iterator[Extent]:
         """Yield the ranges of stored grains."""
-        yield from merge(self._range(grain) for grain in sorted(self._grains))
+        yield from merge(self._range(grain) for grain in sorted(self._positions))
 
     def _range(self, grain: int) -> Extent:
         start = grain * self._grain_bytes
@@ -319,46 +317,63 @@ class VmdkDisk(Source):
         while length > 0:
             grain, inside = divmod(offset, self._grain_bytes)
             step = min(length, self._grain_bytes - inside)
-            if grain in self._grains:
-                parts.append(memoryview(self._content(grain))[inside : inside + step])
+            position = self._positions.get(grain)
+            if position is not None:
+                parts.append(memoryview(self._recent[position])[inside : inside + step])
             else:
                 parts.append(bytes(step))
             offset, length = offset + step, length - step
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _content(self, grain: int) -> bytes:
-        with self._lock:
-            held = self._recent.get(grain)
-            if held is not None:
-                self._recent.move_to_end(grain)
-                return held
-        content = self.inflate(self._grains[grain])
-        with self._lock:
-            self._recent[grain] = content
-            while len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
-        return content
 
-    def packed(self, stored: StoredGrain) -> Data:
-        """Return a grain's compressed bytes."""
-        return self._outer.read(stored.offset, stored.size)
+class StoredGrains:
+    """The compressed grains of a file, in file order."""
 
-    def inflate(self, stored: StoredGrain) -> bytes:
-        """Return a grain's content; raises CorruptError unless the stream holds exactly that."""
-        expected = self._range(stored.grain).length
-        decoder = zlib.decompressobj()
-        reason = ""
-        content = b""
-        try:
-            content = decoder.decompress(self.packed(stored), expected + 1)
-        except zlib.error as error:
-            reason = f": {error}"
-        if reason or len(content) != expected or not decoder.eof or decoder.unused_data:
-            raise CorruptError(
-                f"VMDK grain {stored.grain} can't be decompressed{reason}",
-                path=self._path,
-                offset=stored.offset,
-                expected=f"{expected} bytes, {stored.size} compressed",
-                actual=f"{len(content)} bytes",
+    def __init__(self, outer: Source, structure: VmdkStructure, path: Path) -> None:
+        self._outer = outer
+        self._path = path
+        self._grains = structure.grains
+        self._grain_bytes = structure.record.grain_size * SECTOR
+        self._disk_size = structure.capacity * SECTOR
+
+    def __len__(self) -> int:
+        return len(self._grains)
+
+    def number_of(self, position: int) -> int:
+        """Return the grain's number."""
+        return self._grains[position].grain
+
+    def room_of(self, position: int) -> int:
+        """Return the size of the compressed grain."""
+        return self._grains[position].size
+
+    def prepare(self, position: int) -> Work[Inflated]:
+        """Read a grain and return the work of decompressing it; the stream has to hold exactly the grain."""
+        stored = self._grains[position]
+        sectors = bytes(
+            self._outer.read(
+                stored.start * SECTOR, min(stored.sectors * SECTOR, self._outer.size - stored.start * SECTOR)
             )
-        return content
+        )
+        packed = sectors[GrainMarker.SIZE : GrainMarker.SIZE + stored.size]
+        if any(sectors[GrainMarker.SIZE + stored.size :]):
+            raise UnsupportedError(
+                "VMDK with something behind a grain", path=self._path, offset=stored.offset + stored.size
+            )
+        expected = min(self._grain_bytes, self._disk_size - stored.grain * self._grain_bytes)
+
+        def work() -> Inflated:
+            content, used, reason = inflate(packed, expected, MAX_WBITS)
+            if not reason and used != stored.size:
+                reason = f"{used} bytes compressed"
+            if reason:
+                raise CorruptError(
+                    f"VMDK grain {stored.grain} can't be decompressed",
+                    path=self._path,
+                    offset=stored.offset,
+                    expected=f"{expected} bytes, {stored.size} compressed",
+                    actual=reason,
+                )
+            return Inflated(packed, content)
+
+        return work

@@ -2,8 +2,8 @@
 
 Structure only. ``qemu-img convert`` stores exactly the grains that hold a non-zero byte, in guest order and without
 gaps, behind two copies of the grain tables; a record says what departs from that. The tables say where each
-compressed grain lies, so writing them before the data needs every grain's size: that is the record's one table, a
-byte per stored grain with the sectors it takes. Files around the same disk have the same table.
+compressed grain lies, so writing them before the data needs every grain's size: that is the record's first table, a
+byte per stored grain with the sectors it takes. A second one has the patches of grains that the encoder gets wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from rehydrator.layers.c_vmdk import ENTRY_SIZE, MAX_GRAIN_SIZE, NUM_GTES_PER_GT, SECTOR, Flag
+from rehydrator.layers.packed_record import Patched
 
 
 class GrainRun(msgspec.Struct, array_like=True, frozen=True):
@@ -47,6 +48,7 @@ class VmdkRecord(msgspec.Struct, tag="vmdk", tag_field="layer", frozen=True, omi
     unclean_shutdown: int = 0
     grains: Literal["nonzero"] | list[GrainRun] = "nonzero"
     padding: int | Literal["whole_grain"] = "whole_grain"
+    patched: Patched | None = None
 
 
 def whole_grain_padding(grain_size: int, last: int | None) -> int:

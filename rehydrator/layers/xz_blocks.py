@@ -81,7 +81,7 @@ class EncodedBlocks:
         yield block[:end]
         return block[end:]
 
-    def _work(self, number: int) -> Work:
+    def _work(self, number: int) -> Work[bytes]:
         shape = self._shape
         content = held(self._content, number * shape.block_size, shape.length(number))
         return functools.partial(shape.encoder.whole_block, content, shape.check)

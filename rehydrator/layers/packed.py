@@ -1,0 +1,255 @@
+"""Disks in chunks that are compressed one by one, as VMDK grains and qcow2 clusters are: reading and writing them."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from rehydrator.codecs import fingerprint
+from rehydrator.codecs.deflate import Shape
+from rehydrator.codecs.deflate_pool import ReadAhead, Work
+from rehydrator.codecs.patches import Patch, Patches, patch_for
+from rehydrator.disk.extents import Data
+from rehydrator.disk.source import Source
+from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.layers.packed_record import Patched
+
+_RECENT = 32  # decompressed chunks that are kept for the next read
+_SAMPLES = 16
+_TELLING = 16 << 10  # chunks that compress to more than this tell more encoders apart
+_AHEAD_BYTES = 4 << 20
+_MAX_AHEAD = 64  # chunks
+# Patches that are a larger share of the compressed bytes cost more than finding the file's content elsewhere.
+_MAX_PATCHED_SHARE = 0.1
+
+
+class ChunkEncoder(Protocol):
+    """What compresses a chunk; it goes by its name in records."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+    def compress(self, data: Data, shape: Shape) -> bytes | None:
+        """Compress a chunk; None where it does not fit into the room of ``shape``."""
+        ...
+
+
+class Recent:
+    """Decompressed chunks by number, of which the last ones are kept."""
+
+    def __init__(self, inflate: Callable[[int], bytes]) -> None:
+        self._inflate = inflate
+        self._lock = threading.Lock()
+        self._held: OrderedDict[int, bytes] = OrderedDict()
+
+    def __getitem__(self, number: int) -> bytes:
+        with self._lock:
+            held = self._held.get(number)
+            if held is not None:
+                self._held.move_to_end(number)
+                return held
+        content = self._inflate(number)
+        with self._lock:
+            self._held[number] = content
+            while len(self._held) > _RECENT:
+                self._held.popitem(last=False)
+        return content
+
+
+class Inflated(msgspec.Struct, frozen=True):
+    """A decompressed chunk: the bytes that it was compressed to, and what wrapping will compress again."""
+
+    packed: bytes
+    content: bytes
+
+
+def inflate(packed: Data, expected: int, wbits: int) -> tuple[bytes, int, str]:
+    """Decompress one stream that should hold ``expected`` bytes, and make no more than one byte above.
+
+    Return the content, the length of the stream, and what is wrong with it in words; these are empty if it is right.
+    """
+    decoder = zlib.decompressobj(wbits)
+    try:
+        content = decoder.decompress(packed, expected + 1)
+    except zlib.error as error:
+        return b"", 0, str(error)
+    used = len(packed) - len(decoder.unused_data)
+    if len(content) > expected:
+        return content, used, f"more than {expected} bytes"
+    if not decoder.eof:
+        return content, used, "the stream does not end"
+    return content, used, "" if len(content) == expected else f"{len(content)} bytes"
+
+
+class StoredChunks(Protocol):
+    """The compressed chunks of a file in file order, numbered from 0; ``number_of`` gives a chunk's place on the disk.
+
+    ``prepare`` reads a chunk and returns the work of decompressing it, which raises CorruptError for a damaged one.
+    """
+
+    def __len__(self) -> int: ...
+
+    def number_of(self, position: int) -> int:
+        """Return the number of a chunk on the disk."""
+        ...
+
+    def room_of(self, position: int) -> int:
+        """Return the bytes that a chunk takes in the file, or a few more."""
+        ...
+
+    def prepare(self, position: int) -> Work[Inflated]:
+        """Read a chunk."""
+        ...
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What was found out about all compressed chunks: ``sizes`` in file order, and what the encoder gets wrong."""
+
+    encoder: ChunkEncoder
+    sizes: array[int]
+    patches: Patches
+
+    @property
+    def patched(self) -> Patched | None:
+        """The patches in numbers, for the record."""
+        if not len(self.patches):
+            return None
+        return Patched(len(self.patches), len(self.sizes), self.patches.literal_bytes)
+
+    @property
+    def tables(self) -> tuple[bytes, ...]:
+        """The table of patches, if there are any."""
+        return (self.patches.pack(),) if len(self.patches) else ()
+
+
+def find_encoder(chunks: StoredChunks, shape: Shape) -> ChunkEncoder:
+    """Return the encoder of some chunks spread over the file; raises UnsupportedError where none comes near."""
+    telling = [at for at in range(len(chunks)) if chunks.room_of(at) > _TELLING] or list(range(len(chunks)))
+    step = max(len(telling) // _SAMPLES, 1)
+    samples = [chunks.prepare(at)() for at in telling[::step][:_SAMPLES]]
+    found = fingerprint.recognise([(item.content, item.packed) for item in samples], shape)
+    if found.literal > _MAX_PATCHED_SHARE * found.packed:
+        raise UnsupportedError(
+            "compressed by an unknown deflate encoder",
+            actual=f"{found.encoder.name} for {found.hits} of {found.tried} chunks",
+        )
+    return found.encoder
+
+
+def survey(chunks: StoredChunks, encoder: ChunkEncoder, shape: Shape, chunk_size: int) -> Survey:
+    """Decompress every chunk and compress it again, on all cores.
+
+    Raises CorruptError for a damaged chunk, and UnsupportedError where patches would cost too much.
+    """
+    ahead = ahead_for(chunk_size)
+
+    def prepare(position: int) -> Work[tuple[int, Patch | None]]:
+        opened = chunks.prepare(position)
+
+        def work() -> tuple[int, Patch | None]:
+            chunk = opened()
+            made = encoder.compress(chunk.content, shape)
+            return len(chunk.packed), patch_for(made or b"", chunk.packed)
+
+        return work
+
+    results = ReadAhead(len(chunks), prepare, ahead=ahead)
+    sizes = array("I")
+    patches = []
+    for position in range(len(chunks)):
+        size, patch = results[position]
+        sizes.append(size)
+        if patch is not None:
+            patches.append((chunks.number_of(position), patch))
+    result = Survey(encoder, sizes, Patches(patches))
+    if result.patches.literal_bytes > _MAX_PATCHED_SHARE * sum(sizes):
+        raise UnsupportedError(
+            f"{encoder.name} compresses {len(patches)} of {len(sizes)} chunks otherwise",
+            actual=f"{result.patches.literal_bytes} bytes of patches",
+        )
+    return result
+
+
+def ahead_for(chunk_size: int) -> int:
+    """Return how many chunks to make in advance, so that memory does not grow with their size."""
+    return max(min(_AHEAD_BYTES // chunk_size, _MAX_AHEAD), 2)
+
+
+class Packing(msgspec.Struct, frozen=True):
+    """How the chunks of a file are compressed. ``padded``: zeros fill up a chunk that reaches past the disk's end."""
+
+    encoder: ChunkEncoder
+    shape: Shape
+    chunk_size: int
+    patches: Patches
+    padded: bool
+
+
+class Packer:
+    """The compressed chunks ``numbers`` of a disk, made ahead of a reader that goes through them in order.
+
+    ``finish`` turns a position and what the chunk was compressed to into what the file holds. None stands for a
+    chunk that the format has no room for.
+    """
+
+    def __init__(
+        self, disk: Source, numbers: Sequence[int], packing: Packing, finish: Callable[[int, bytes | None], bytes]
+    ) -> None:
+        self._disk = disk
+        self._numbers = numbers
+        self._packing = packing
+        self._finish = finish
+        self._made = ReadAhead(len(numbers), self._prepare, ahead=ahead_for(packing.chunk_size))
+
+    def __getitem__(self, position: int) -> bytes:
+        return self._made[position]
+
+    def _prepare(self, position: int) -> Work[bytes]:
+        work = compression(self._disk, self._numbers[position], self._packing)
+        return lambda: self._finish(position, work())
+
+
+def compression(disk: Source, number: int, packing: Packing) -> Work[bytes | None]:
+    """Read a chunk and return the work of compressing it."""
+    size = packing.chunk_size
+    content = disk.read(number * size, min(size, disk.size - number * size))
+
+    def work() -> bytes | None:
+        filled = bytes(content).ljust(size, b"\0") if packing.padded else content
+        made = packing.encoder.compress(filled, packing.shape)
+        return packing.patches.apply(number, made)
+
+    return work
+
+
+def sizes_of(disk: Source, numbers: Sequence[int], packing: Packing) -> Iterator[int]:
+    """Compress all chunks only to learn their sizes; 0 for one that the format has no room for."""
+    made = ReadAhead(
+        len(numbers), lambda at: _length(compression(disk, numbers[at], packing)), ahead=ahead_for(packing.chunk_size)
+    )
+    return (made[position] for position in range(len(numbers)))
+
+
+def _length(work: Work[bytes | None]) -> Work[int]:
+    return lambda: len(work() or b"")
+
+
+def split_tables(tables: Sequence[bytes], patched: Patched | None) -> tuple[bytes | None, Patches]:
+    """Return the table of sizes, None where there is none, and the patches, which come behind it."""
+    rest = list(tables)
+    patches = Patches()
+    if patched is not None:
+        if not rest:
+            raise MismatchError("the record lacks its table of patches")
+        patches = Patches.parse(rest.pop())
+    if len(rest) > 1:
+        raise MismatchError("the record has too many tables", expected="at most one of sizes", actual=len(rest))
+    return (rest[0] if rest else None), patches
