@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehydrator.disk.extents import Extent, merge
-from rehydrator.layers.qcow2_layout import Layout, fixed_runs, guest_runs, join_runs, sequential_runs
+from rehydrator.layers.qcow2_layout import Layout, fixed_runs, guest_runs, join_runs, sequential
 from rehydrator.layers.qcow2_record import GuestRun, Kind, Qcow2Record, Run
 
 BITS = 9
@@ -46,7 +46,7 @@ def test_guest_runs(pairs: list[tuple[int, int]]) -> None:
 def test_sequential_layout(allocated: list[GuestRun], scattered: set[int]) -> None:
     """Every cluster has its place once, in guest order, without gaps, each L2 table right before its data."""
     description = record([2, *sorted(scattered)])
-    runs = list(sequential_runs(description, allocated))
+    runs = sequential(description, allocated).runs
     placed = [(run.host + step, run.kind, run.index + step) for run in runs for step in range(run.count)]
     hosts = [host for host, _, _ in placed]
     assert hosts == sorted(set(hosts))
@@ -68,7 +68,7 @@ def test_sequential_layout(allocated: list[GuestRun], scattered: set[int]) -> No
 
 @given(guests, st.data())
 def test_lookups_of_a_layout(allocated: list[GuestRun], data: st.DataObject) -> None:
-    layout = Layout(sequential_runs(record([2]), allocated))
+    layout = sequential(record([2]), allocated)
     assert layout.overlap() is None
     by_host = {run.host + step: (run.kind, run.index + step) for run in layout.runs for step in range(run.count)}
     start = data.draw(st.integers(0, max(by_host) + 2))

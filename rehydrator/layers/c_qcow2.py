@@ -6,6 +6,7 @@ Source: QEMU ``docs/interop/qcow2.txt``. All numbers are big-endian.
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 from rehydrator.binary import Structure, field
 
@@ -24,6 +25,45 @@ MAX_CLUSTER_BITS = 21
 MAX_L1_BYTES = 32 << 20  # QCOW_MAX_L1_SIZE
 MAX_REFTABLE_BYTES = 8 << 20  # QCOW_MAX_REFTABLE_SIZE
 DEFAULT_REFCOUNT_ORDER = 4  # 16-bit reference counts
+REFCOUNT_SIZE = 2
+
+
+# compressed clusters: raw deflate with a window of 4 KiB, in at most one byte less than a cluster (qcow2_zlib_compress)
+ZLIB_WBITS = -12
+ZLIB_MEM_LEVEL = 9
+MAX_REFCOUNT = (1 << 8 * REFCOUNT_SIZE) - 1
+
+
+class CompressionType(enum.IntEnum):
+    """Values of ``compression_type``."""
+
+    ZLIB = 0
+    ZSTD = 1
+
+
+class CompressedDescriptor(NamedTuple):
+    """The L2 entry of a compressed cluster: byte ``offset`` of its data and the ``end`` of its last sector."""
+
+    offset: int
+    end: int
+
+    @classmethod
+    def parse(cls, entry: int, cluster_bits: int) -> CompressedDescriptor:
+        """Take an L2 entry apart."""
+        bits = _offset_bits(cluster_bits)
+        offset = entry & ((1 << bits) - 1)
+        sectors = (entry & (OFLAG_COMPRESSED - 1)) >> bits
+        return cls(offset, (offset // SECTOR + sectors + 1) * SECTOR)
+
+    @staticmethod
+    def pack(offset: int, size: int, cluster_bits: int) -> int:
+        """Return the L2 entry of ``size`` compressed bytes at ``offset``."""
+        sectors = (offset + size - 1) // SECTOR - offset // SECTOR
+        return OFLAG_COMPRESSED | sectors << _offset_bits(cluster_bits) | offset
+
+
+def _offset_bits(cluster_bits: int) -> int:
+    return 62 - (cluster_bits - 8)
 
 
 class Incompatible(enum.IntFlag):

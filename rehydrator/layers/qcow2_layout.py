@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 
 from rehydrator.disk.extents import Extent
-from rehydrator.layers.c_qcow2 import ENTRY_SIZE
+from rehydrator.layers.c_qcow2 import ENTRY_SIZE, REFCOUNT_SIZE
+from rehydrator.layers.qcow2_compressed import CompressedClusters
 from rehydrator.layers.qcow2_record import GuestRun, Kind, Qcow2Record, Run
 
 
@@ -54,45 +56,98 @@ def fixed_runs(record: Qcow2Record) -> list[Run]:
     return sorted(runs, key=lambda run: run.host)
 
 
-def sequential_runs(record: Qcow2Record, allocated: Iterable[GuestRun]) -> Iterator[Run]:
-    """Lay ``allocated`` guest clusters out as qemu-img does, around the fixed clusters.
+class _Allocator:
+    """Gives out host clusters around the fixed ones as qemu does: always the first free one."""
 
-    Yields all runs in host order. An L2 table takes the host cluster before its first data cluster.
+    def __init__(self, record: Qcow2Record) -> None:
+        self._fixed = fixed_runs(record)
+        self._cluster = record.cluster_size
+        self._position = 0
+        self._upcoming = 0
+        self._per_block = record.cluster_size // REFCOUNT_SIZE
+        # the last refcount block that something needed; the first allocation in its range made it
+        created = (run.host + run.count - 1 for run in self._fixed if run.kind is not Kind.REFCOUNT_BLOCK)
+        self._last_block = max(created) // self._per_block
+        self._free_byte = 0  # qemu's free_byte_offset: 0, or where the last compressed cluster ended within a cluster
+        self.runs: list[Run] = []
+        self.clusters = CompressedClusters()
+
+    def place(self, kind: Kind, index: int, count: int) -> None:
+        """Allocate ``count`` whole clusters."""
+        while count:
+            self._skip_fixed()
+            room = count
+            if self._upcoming < len(self._fixed):
+                room = min(count, self._fixed[self._upcoming].host - self._position)
+            self.runs.append(Run(kind, self._position, index, room))
+            self._position, index, count = self._position + room, index + room, count - room
+            self._last_block = max(self._last_block, (self._position - 1) // self._per_block)
+
+    def _skip_fixed(self) -> None:
+        while self._upcoming < len(self._fixed) and self._fixed[self._upcoming].host <= self._position:
+            fixed = self._fixed[self._upcoming]
+            self._position = max(self._position, fixed.host + fixed.count)
+            self._upcoming += 1
+
+    def place_bytes(self, guest: int, size: int) -> None:
+        """Allocate ``size`` bytes, less than a cluster, for a compressed cluster (qcow2_alloc_bytes).
+
+        It begins right behind the last one unless the next host cluster lies elsewhere, or needs a new refcount block:
+        then qemu starts the allocation again and forgets where it was.
+        """
+        left = -self._free_byte % self._cluster if self._free_byte else 0
+        if left < size:
+            self._skip_fixed()
+            new = self._position
+            follows = left and self._free_byte + left == new * self._cluster
+            again = new // self._per_block > self._last_block
+            self.place(Kind.COMPRESSED, new, 1)
+            if again or not follows:
+                self._free_byte = new * self._cluster
+        self.clusters.append(guest, self._free_byte, size)
+        self._free_byte += size
+        if self._free_byte % self._cluster == 0:
+            self._free_byte = 0
+
+
+def sequential(record: Qcow2Record, allocated: Iterable[GuestRun], sizes: Sequence[int] | None = None) -> Layout:
+    """Lay ``allocated`` guest clusters out as qemu does, in this order, around the fixed clusters.
+
+    An L2 table takes a host cluster before its first guest cluster. ``sizes`` has the compressed size of each guest
+    cluster, 0 for one that is stored as it is; without, all are.
     """
     per_table = record.cluster_size // ENTRY_SIZE
-    fixed = fixed_runs(record)
+    allocator = _Allocator(record)
+    tables: set[int] = set()
     position = 0
-    upcoming = 0
-
-    def place(kind: Kind, index: int, count: int) -> Iterator[Run]:
-        nonlocal position, upcoming
-        while count:
-            while upcoming < len(fixed) and fixed[upcoming].host <= position:
-                yield fixed[upcoming]
-                position = max(position, fixed[upcoming].host + fixed[upcoming].count)
-                upcoming += 1
-            room = count if upcoming == len(fixed) else min(count, fixed[upcoming].host - position)
-            yield Run(kind, position, index, room)
-            position, index, count = position + room, index + room, count - room
-
-    table = -1
     for run in allocated:
         start = run.start
         while start < run.end:
-            if start // per_table != table:
-                table = start // per_table
-                yield from place(Kind.L2, table, 1)
+            table = start // per_table
+            if table not in tables:
+                tables.add(table)
+                allocator.place(Kind.L2, table, 1)
             stop = min(run.end, (table + 1) * per_table)
-            yield from place(Kind.DATA, start, stop - start)
+            if sizes is None:
+                allocator.place(Kind.DATA, start, stop - start)
+            else:
+                for guest in range(start, stop):
+                    if sizes[position]:
+                        allocator.place_bytes(guest, sizes[position])
+                    else:
+                        allocator.place(Kind.DATA, guest, 1)
+                    position += 1
             start = stop
-    yield from fixed[upcoming:]
+    return Layout([*fixed_runs(record), *allocator.runs], allocator.clusters)
 
 
 class Layout:
-    """The runs of a file in host order, with look-up from both sides."""
+    """The runs of a file in host order and its compressed clusters, with look-up from both sides."""
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[Run], compressed: CompressedClusters | None = None) -> None:
         self.runs = list(join_runs(sorted(runs, key=lambda run: run.host)))
+        self.compressed = CompressedClusters() if compressed is None else compressed
+        self.compressed.sort()
         self._hosts = [run.host for run in self.runs]
         self._data = sorted((run for run in self.runs if run.kind is Kind.DATA), key=lambda run: run.index)
         self._guests = [run.index for run in self._data]
@@ -101,7 +156,7 @@ class Layout:
         }
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self.runs == other.runs
+        return isinstance(other, Layout) and (self.runs, self.compressed) == (other.runs, other.compressed)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -145,3 +200,17 @@ class Layout:
             low, high = max(run.host, start), min(run.host + run.count, end)
             if low < high:
                 yield Run(run.kind, low, run.index + low - run.host, high - low)
+
+    def in_file_order(self, cluster_size: int) -> list[GuestRun]:
+        """Return the guest clusters, stored either way, as they lie in the file: the order of their allocation."""
+        plain = ((run.host * cluster_size, run.index, run.count) for run in self.runs if run.kind is Kind.DATA)
+        packed = (
+            (offset, guest, 1) for offset, guest in zip(self.compressed.offsets, self.compressed.guests, strict=True)
+        )
+        runs: list[GuestRun] = []
+        for _, guest, count in heapq.merge(plain, packed):
+            if runs and guest == runs[-1].end:
+                runs[-1] = GuestRun(runs[-1].start, runs[-1].count + count)
+            else:
+                runs.append(GuestRun(guest, count))
+        return runs

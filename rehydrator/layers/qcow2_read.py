@@ -1,4 +1,4 @@
-"""Reading a qcow2 file: its structure with every field checked, and the disk inside it."""
+"""Reading the structure of a qcow2 file, with every field checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import msgspec
 
-from rehydrator.disk.extents import Data, Extent, ExtentMap
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.c_qcow2 import (
@@ -23,7 +22,10 @@ from rehydrator.layers.c_qcow2 import (
     MIN_CLUSTER_BITS,
     OFFSET_MASK,
     OFLAG_COMPRESSED,
+    OFLAG_COPIED,
     OFLAG_ZERO,
+    CompressedDescriptor,
+    CompressionType,
     ExtensionHeader,
     ExtensionType,
     FeatureNameEntry,
@@ -31,6 +33,7 @@ from rehydrator.layers.c_qcow2 import (
     HeaderV3,
     Incompatible,
 )
+from rehydrator.layers.qcow2_compressed import CompressedClusters
 from rehydrator.layers.qcow2_layout import Layout
 from rehydrator.layers.qcow2_record import (
     QEMU_FEATURE_NAMES,
@@ -76,6 +79,9 @@ class _Reader:
         v3 = self._version3(header, head)
         extended = bytes(self._outer.read(0, min(self._outer.size, self._cluster)))
         names, extensions = self._extensions(extended, v3.header_length)
+        type_at = Header.SIZE + HeaderV3.SIZE
+        compression_type = int.from_bytes(extended[type_at : type_at + (v3.header_length > type_at)])
+        self._check_compression(compression_type, v3.incompatible_features)
         refcount_blocks = self._refcount_blocks(header)
         layout = self._layout(header, refcount_blocks)
         record = Qcow2Record(
@@ -91,7 +97,7 @@ class _Reader:
             incompatible_features=v3.incompatible_features,
             compatible_features=v3.compatible_features,
             autoclear_features=v3.autoclear_features,
-            compression_type=extended[Header.SIZE + HeaderV3.SIZE] if v3.header_length > 104 else 0,
+            compression_type=compression_type,
             feature_names=_usual(tuple(names), QEMU_FEATURE_NAMES),
             extensions=extensions,
         )
@@ -133,8 +139,9 @@ class _Reader:
                 header_length=Header.SIZE,
             )
         v3 = HeaderV3.parse(head, Header.SIZE)
-        if v3.incompatible_features:
-            names = Incompatible(v3.incompatible_features & sum(Incompatible)).name or "unknown bits"
+        unknown = v3.incompatible_features & ~Incompatible.COMPRESSION_TYPE
+        if unknown:
+            names = Incompatible(unknown & sum(Incompatible)).name or "unknown bits"
             raise UnsupportedError(
                 f"qcow2 with incompatible features {names}",
                 path=self._path,
@@ -154,6 +161,16 @@ class _Reader:
                 "header_length", "at least 104", v3.header_length, Header.SIZE + HeaderV3.offset_of("header_length")
             )
         return v3
+
+    def _check_compression(self, compression_type: int, features: int) -> None:
+        """Refuse an unknown type, and one that the feature bit contradicts, as qemu does."""
+        at = Header.SIZE + HeaderV3.SIZE
+        if compression_type not in set(CompressionType):
+            raise UnsupportedError(
+                "qcow2 with an unknown compression type", path=self._path, offset=at, actual=compression_type
+            )
+        if (compression_type != CompressionType.ZLIB) != bool(features & Incompatible.COMPRESSION_TYPE):
+            raise self._corrupt("compression_type", "zlib unless the feature bit is set", compression_type, at)
 
     @staticmethod
     def _cluster_limit(header: Header) -> int:
@@ -225,29 +242,32 @@ class _Reader:
         if header.l1_size:
             length = -(-header.l1_size * ENTRY_SIZE // cluster)
             runs.append(Run(Kind.L1, header.l1_table_offset // cluster, 0, length))
+        compressed = CompressedClusters()
         for index, entry in enumerate(l1_table):
             if not entry:
                 continue
             offset = entry & OFFSET_MASK
             self._check_cluster("L2 table", offset, header.l1_table_offset + index * ENTRY_SIZE)
             runs.append(Run(Kind.L2, offset // cluster, index, 1))
-            runs.extend(self._data_runs(offset, index))
-        layout = Layout(runs)
+            runs.extend(self._data_runs(offset, index, compressed))
+        compressed.sort()
+        layout = Layout([*runs, *compressed.host_runs(cluster)], compressed)
         twice = layout.overlap()
         if twice is not None:
             raise CorruptError("qcow2 cluster is used twice", path=self._path, offset=twice * cluster)
         return layout
 
-    def _data_runs(self, table_offset: int, number: int) -> Iterator[Run]:
+    def _data_runs(self, table_offset: int, number: int, compressed: CompressedClusters) -> Iterator[Run]:
+        """Yield the runs of one L2 table's guest clusters; add those that are compressed to ``compressed``."""
         per_table = self._cluster // ENTRY_SIZE
         start_host = start_index = count = 0
         for index, entry in enumerate(self._table("L2 table", table_offset, per_table), number * per_table):
             if not entry:
                 continue
             if entry & (OFLAG_COMPRESSED | OFLAG_ZERO):
-                what = "compressed clusters" if entry & OFLAG_COMPRESSED else "zero clusters"
                 at = table_offset + (index - number * per_table) * ENTRY_SIZE
-                raise UnsupportedError(f"qcow2 with {what}", path=self._path, offset=at)
+                self._compressed(entry, index, at, compressed)
+                continue
             offset = entry & OFFSET_MASK
             host = offset // self._cluster
             if count and host == start_host + count and index == start_index + count:
@@ -262,6 +282,22 @@ class _Reader:
         if count:
             yield Run(Kind.DATA, start_host, start_index, count)
 
+    def _compressed(self, entry: int, guest: int, at: int, compressed: CompressedClusters) -> None:
+        """Add a compressed cluster; its size, exact once it was decompressed, reaches to the end of its last sector."""
+        if not entry & OFLAG_COMPRESSED:
+            raise UnsupportedError("qcow2 with zero clusters", path=self._path, offset=at)
+        descriptor = CompressedDescriptor.parse(entry, self._cluster.bit_length() - 1)
+        end = min(descriptor.end, self._outer.size)
+        if entry & OFLAG_COPIED or not self._cluster <= descriptor.offset < end:
+            raise CorruptError(
+                "qcow2 compressed cluster is out of range",
+                path=self._path,
+                offset=at,
+                expected=f"from {self._cluster:#x} to {self._outer.size:#x}",
+                actual=f"{descriptor.offset:#x} to {descriptor.end:#x}",
+            )
+        compressed.append(guest, descriptor.offset, min(end - descriptor.offset, self._cluster))
+
 
 def _usual(found: tuple[T, ...], usual: tuple[T, ...]) -> tuple[T, ...]:
     """Return the default itself for a value equal to it: msgspec leaves out defaults by identity."""
@@ -271,61 +307,3 @@ def _usual(found: tuple[T, ...], usual: tuple[T, ...]) -> tuple[T, ...]:
 def _feature_name(data: bytes, at: int) -> FeatureName:
     entry = FeatureNameEntry.parse(data, at)
     return FeatureName(entry.feature_type, entry.bit, entry.name.rstrip(b"\0").decode("ascii", "replace"))
-
-
-class Qcow2Disk(Source):
-    """The disk inside a qcow2 file."""
-
-    def __init__(self, outer: Source, structure: Qcow2Structure) -> None:
-        self._outer = outer
-        self._layout = structure.layout
-        self._cluster = structure.record.cluster_size
-        self.record = structure.record
-        self.size = structure.disk_size
-        self._nonzero: ExtentMap | None = None
-
-    def extents(self) -> Iterator[Extent]:
-        """Yield the ranges of allocated clusters."""
-        for run in self._layout.data_in(0, sys.maxsize):
-            start = run.index * self._cluster
-            end = min(start + run.count * self._cluster, self.size)
-            if end > start:
-                yield Extent(start, end - start)
-
-    def beyond(self) -> Iterator[Extent]:
-        """Yield the ranges of the file that hold guest data past the end of the disk."""
-        for run in self._layout.data_in(self.size // self._cluster, sys.maxsize):
-            hidden = max(self.size - run.index * self._cluster, 0)
-            start, end = run.host * self._cluster + hidden, (run.host + run.count) * self._cluster
-            if start < min(end, self._outer.size):
-                yield Extent(start, min(end, self._outer.size) - start)
-
-    def nonzero(self) -> ExtentMap:
-        """Scan the allocated clusters once."""
-        if self._nonzero is None:
-            self._nonzero = super().nonzero()
-        return self._nonzero
-
-    def read(self, offset: int, length: int) -> Data:
-        """Read allocated clusters from the file; the rest is zero."""
-        end = offset + length
-        runs = list(self._layout.data_in(offset // self._cluster, -(-end // self._cluster)))
-        parts: list[Data] = []
-        at = offset
-        for run in runs:
-            start = max(run.index * self._cluster, offset)
-            stop = min((run.index + run.count) * self._cluster, end)
-            if start > at:
-                parts.append(bytes(start - at))
-            host = run.host * self._cluster + start - run.index * self._cluster
-            parts.append(self._read_host(host, stop - start))
-            at = stop
-        if at < end:
-            parts.append(bytes(end - at))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _read_host(self, host: int, length: int) -> Data:
-        """Read from the file, whose last cluster may be cut off after its last data."""
-        held = max(min(length, self._outer.size - host), 0)
-        data = self._outer.read(host, held)
-        return data if held == length else bytes(data).ljust(length, b"\0")

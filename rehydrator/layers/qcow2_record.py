@@ -3,7 +3,8 @@
 Structure only: header fields, the feature names that the writing qemu-img knew, and how guest clusters were given
 host clusters. ``qemu-img convert`` allocates exactly the clusters that hold a non-zero byte (``"nonzero"``) and
 lays them out in guest order, each L2 table right before its first cluster (``"sequential"``); only a file that
-departs from that carries run lists.
+departs from that carries run lists. Compressed clusters lie one behind the other, whatever a host cluster's borders,
+around what else was allocated meanwhile; where each lies follows from the sizes of all, which are the record's table.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from rehydrator.layers.c_qcow2 import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
+from rehydrator.layers.packed_record import Patched
 
 
 class Kind(enum.StrEnum):
@@ -25,12 +27,14 @@ class Kind(enum.StrEnum):
     L1 = "l1"
     L2 = "l2"
     DATA = "data"
+    COMPRESSED = "compressed"
 
 
 class Run(msgspec.Struct, array_like=True, frozen=True):
     """``count`` host clusters from ``host`` on, used as ``kind``, with consecutive indices from ``index`` on.
 
-    The index is the guest cluster for data, the number of the table (or of its cluster) for metadata.
+    The index is the guest cluster for data, the number of the table (or of its cluster) for metadata, and the host
+    cluster itself where it holds compressed clusters, several of which may share one.
     """
 
     kind: Kind
@@ -84,7 +88,8 @@ QEMU_REFCOUNT_BLOCKS = (2,)
 class Qcow2Record(msgspec.Struct, tag="qcow2", tag_field="layer", frozen=True, omit_defaults=True):
     """The record of a qcow2 layer; positions are in clusters, sizes in bytes.
 
-    Defaults are what ``qemu-img convert`` writes today; a manifest only says what differs from them.
+    Defaults are what ``qemu-img convert`` writes today; a manifest only says what differs from them. ``allocation``
+    has its runs in the order in which the clusters were allocated. ``encoder`` compressed the clusters, if any are.
     """
 
     file_size: int
@@ -104,6 +109,9 @@ class Qcow2Record(msgspec.Struct, tag="qcow2", tag_field="layer", frozen=True, o
     extensions: list[Extension] = []
     allocation: Literal["nonzero"] | list[GuestRun] = "nonzero"
     placement: Literal["sequential"] | list[Run] = "sequential"
+    encoder: str = ""
+    tables: list[str] = []
+    patched: Patched | None = None
 
     @property
     def cluster_size(self) -> int:

@@ -14,7 +14,7 @@ import msgspec
 from rehydrator.disk.source import Source
 from rehydrator.errors import UsageError
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE
-from rehydrator.layers.qcow2_layout import Layout, guest_runs, sequential_runs
+from rehydrator.layers.qcow2_layout import guest_runs, sequential
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.layers.table import LayerRecord
 from rehydrator.layers.tar_record import TarMember, TarRecord
@@ -51,7 +51,7 @@ def _qcow2(disk: Source, _file: Wrapped) -> Qcow2Record:
         record = Qcow2Record(
             file_size=0, l1_size=l1_size, refcount_blocks=tuple(range(2, 2 + blocks)), l1_table=2 + blocks
         )
-        last = Layout(sequential_runs(record, allocated)).runs[-1]
+        last = sequential(record, allocated).runs[-1]
         total = last.host + last.count
     return msgspec.structs.replace(record, file_size=total * _CLUSTER)
 
