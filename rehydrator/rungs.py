@@ -15,7 +15,7 @@ from rehydrator.edits import blocks
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.recognise import recognise
 from rehydrator.edits.replay import BlobReader
-from rehydrator.edits.table import Edit
+from rehydrator.edits.table import Edit, blob_of
 from rehydrator.engines.direct import edited_disk
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.intake.intake import Content
@@ -112,7 +112,7 @@ def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
         return None
     found = recognise(source, disk, base.table, differing, blobs)
     edits += found.edits
-    refs = [blobs.refs[edit.blob] for edit in found.edits if isinstance(edit, blocks.Blocks)]
+    refs = [blobs.refs[name] for edit in found.edits if (name := blob_of(edit))]
     return _manifest(peeled, EditedDisk(base.name, edits, found.times), refs)
 
 

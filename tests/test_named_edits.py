@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from rehydrator import rungs
 from rehydrator.disk.gpt import read_table
 from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.edits.blocks import Blocks, differing_blocks
+from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.literal import LiteralRun, write_runs
 from rehydrator.edits.recognise import recognise
 from rehydrator.edits.replay import Replay
@@ -19,7 +22,10 @@ from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time, ext4_time, ext4_words
 from rehydrator.edits.zero import Zero, ZeroRun
 from rehydrator.errors import StoreDamagedError
-from rehydrator.manifest.schema import EditedDisk
+from rehydrator.intake.intake import Content
+from rehydrator.manifest.schema import EditedDisk, File, Identity
+from rehydrator.release.artifact import Artifact
+from rehydrator.store.blobs import BlobWriter
 from rehydrator.store.reader import Store
 from tests.support.blobs import Blobs
 from tests.support.cli import fine
@@ -80,6 +86,34 @@ def test_kernel_made_changes_are_replayed_exactly(
             random_edits(trees.root, seed + 100)
         edits = _round_trip(base, target)
         assert any(not isinstance(edit, Blocks) for edit in edits)
+
+
+def test_the_manifest_names_the_blobs_of_its_edits(need: Callable[..., None], tmp_path: Path) -> None:
+    need("sfdisk", "losetup", "mount", root=True)
+    raw, metal, sibling = tmp_path / "raw", tmp_path / "metal", tmp_path / "sibling"
+    make_disk(raw, EXT4["1k"])
+    for number, image in enumerate((metal, sibling)):
+        subprocess.run(["cp", "--sparse=always", raw, image], check=True)
+        with mounted(image) as trees, (trees.boot / "big").open("r+b") as stream:
+            stream.write(random.Random(number).randbytes(2000))
+    blobs = BlobWriter(tmp_path)
+    contents = [_content(path) for path in (metal, sibling)]
+    try:
+        peeled = rungs.peel(contents[1], blobs)
+        manifest = rungs.by_edits(peeled, rungs.canonical_of(contents[0]), blobs)
+    finally:
+        for content in contents:
+            content.discard()
+    assert manifest is not None
+    assert isinstance(manifest.body, EditedDisk)
+    [change] = [edit for edit in manifest.body.edits if isinstance(edit, FileContent)]
+    assert change.blob in {ref.sha256 for ref in manifest.blobs}
+
+
+def _content(path: Path) -> Content:
+    artifact = Artifact(Identity(path.name, "x86_64", "raw", "disk", "1"), path, sha256="")
+    file = File(path.name, path.stat().st_size, "")
+    return Content(artifact, file, file, FileSource(path), temporary=False)
 
 
 def test_two_mounts_differ_by_names_only(need: Callable[..., None], tmp_path: Path) -> None:

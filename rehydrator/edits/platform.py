@@ -1,7 +1,7 @@
 """``platform``: kernel arguments and console settings of a platform, told from the image's own platforms.json.
 
 The manifest says only the platform's id. The texts follow from the base's BLS entries, its ``console.cfg`` and its
-``platforms.json``; see :mod:`rehydrator.boot`.
+``platforms.json``, if any; see :mod:`rehydrator.boot`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,12 @@ def texts_with(
 
 
 def known_platforms(base: Ext4) -> settings.Platforms | None:
-    """Return the settings of all platforms that the base brings, None where it brings none."""
+    """Return the settings of all platforms that the base brings, None where they can't be read.
+
+    Where it brings no list, as on s390x, no platform has settings of its own.
+    """
+    if base.lookup(settings.PATH) is None:
+        return settings.Platforms({})
     text = read_text(base, settings.PATH)
     return settings.Platforms.parse(text.encode()) if text is not None else None
 

@@ -140,8 +140,8 @@ def _ext4_edits(
     fs = filesystem.fs
     records = list(zipl.recognise(replay, name, fs, sector))
     texts = list(platform.recognise(replay, name, fs))
-    sized = {fs.lookup(text.path) or 0 for edit in texts for text in platform.platform_texts(fs, edit.id)}
-    sized |= {bootmap_inode(fs) or 0 for _record in records}
+    bootmaps = {bootmap_inode(fs) or 0 for _record in records}
+    sized = bootmaps | {fs.lookup(text.path) or 0 for edit in texts for text in platform.platform_texts(fs, edit.id)}
     inodes = [(fs.inode(number), path) for number, path in _numbered(places, Kind.INODE)]
     yield from ext4_inodes.recognise(replay, name, inodes, sized)
     yield from ext4_extents.recognise(replay, name, fs, _numbered(places, Kind.EXTENT_BLOCK))
@@ -150,9 +150,8 @@ def _ext4_edits(
     yield from ext4_superblock.recognise(replay, name, fs)
     yield from ext4_directory.recognise(replay, name, fs, _numbered(places, Kind.DIRECTORY))
     yield from texts
-    yield from file_content.recognise(
-        replay, name, fs, _numbered(places, Kind.FILE_DATA, Kind.SYMLINK, Kind.SLACK), blobs
-    )
+    files = _numbered(places, Kind.FILE_DATA, Kind.SYMLINK, Kind.SLACK)
+    yield from file_content.recognise(replay, name, fs, [file for file in files if file[0] not in bootmaps], blobs)
     yield from records  # the command line comes from a BLS entry
     yield from zero.recognise(name, replay.now(name), target, _pieces(places, fs.geometry.block_size))
     yield from ext4_journal.recognise(replay, name, filesystem)

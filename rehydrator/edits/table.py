@@ -48,3 +48,8 @@ Edit: TypeAlias = (
 def partition_of(edit: Edit) -> str:
     """Return the name of the partition that an edit changes, empty for one of the whole disk."""
     return "" if isinstance(edit, Grow | Blocks) else edit.partition
+
+
+def blob_of(edit: Edit) -> str:
+    """Return the name of the blob that an edit carries, empty for none."""
+    return edit.blob if isinstance(edit, Blocks | FileContent) else ""
