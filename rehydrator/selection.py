@@ -61,29 +61,29 @@ def architectures(store: Store, wanted: str | None) -> list[str]:
 
 
 def choose(store: Store, arches: Iterable[str], choice: Choice) -> list[Manifest]:
-    """Return the manifests that a choice means, in store order; an unknown platform is an error."""
-    chosen: list[Manifest] = []
-    for arch in arches:
-        manifests = store.manifests(arch)
-        if choice.everything:
-            chosen += manifests
-            continue
-        wanted = set(choice.disks)
-        if choice.iso:
-            wanted.add("iso")
-        if choice.pxe:
-            wanted |= {"pxe-kernel", "pxe-initramfs", "pxe-rootfs"}
-        chosen += named(manifests, sorted(wanted), arch)
-    return chosen
+    """Return the manifests that a choice means, in store order.
+
+    A platform that only some of the architectures have is given for those; one that none has is an error.
+    """
+    manifests = [manifest for arch in arches for manifest in store.manifests(arch)]
+    if choice.everything:
+        return manifests
+    wanted = set(choice.disks)
+    if choice.iso:
+        wanted.add("iso")
+    if choice.pxe:
+        wanted |= {"pxe-kernel", "pxe-initramfs", "pxe-rootfs"}
+    return named(manifests, wanted)
 
 
-def named(manifests: Sequence[Manifest], names: Iterable[str], arch: str) -> list[Manifest]:
-    """Return the manifests with one of the short names or full keys."""
+def named(manifests: Sequence[Manifest], names: Iterable[str]) -> list[Manifest]:
+    """Return the manifests with one of the short names or full keys. Raises UsageError for a name that none has."""
     wanted = set(names)
     found = [item for item in manifests if wanted & {short_name(item), item.artifact.key}]
     matched = {name for item in found for name in (short_name(item), item.artifact.key)}
     missing = sorted(wanted - matched)
     if missing:
+        arches = ", ".join(dict.fromkeys(item.artifact.arch for item in manifests))
         available = ", ".join(dict.fromkeys(short_name(item) for item in manifests))
-        raise UsageError(f"no artifact {', '.join(missing)} for {arch}", hint=f"There are: {available}")
+        raise UsageError(f"no artifact {', '.join(missing)} for {arches}", hint=f"There are: {available}")
     return found

@@ -170,6 +170,9 @@ def test_unknown_kinds(maker: ReleaseMaker) -> None:
     assert found["future.hologram.xz.disk"]["rung"] == "stored"
 
 
+OPAQUE = "vmware.ova.disk"
+
+
 def test_two_architectures(tmp_path: Path, qcow2_bytes: Callable[[bytes], bytes]) -> None:
     root = tmp_path / "release"
     makers = []
@@ -178,11 +181,14 @@ def test_two_architectures(tmp_path: Path, qcow2_bytes: Callable[[bytes], bytes]
         metal = metal_disk(10 + number)
         made.add("metal", "raw.xz", metal)
         made.add("qemu", "qcow2.xz", qcow2_bytes(sibling(metal, 2)))
+        made.add("vmware", "ova", NOISE)
         made.finish()
         makers.append(made)
     store = tmp_path / "store"
     fine("build", "dehydrate", root, store)
-    assert len(json.loads(fine("list", "--json", "--store", store).out)["artifacts"]) == 4
+    assert len(json.loads(fine("list", "--json", "--store", store).out)["artifacts"]) == 6
+    shared = [stores.manifest(store, OPAQUE, made.arch)["blobs"] for made in makers]
+    assert shared[0] == shared[1] != [], "the same content is stored once"
     for made in makers:
         name = next(name for name in made.content if name.endswith(".qcow2"))
         out = fine("rehydrate", "-", "--disk", "qemu", "--arch", made.arch, "--store", store).out
@@ -191,7 +197,7 @@ def test_two_architectures(tmp_path: Path, qcow2_bytes: Callable[[bytes], bytes]
         assert {item["arch"] for item in listed["artifacts"]} == {made.arch}
     fine("rehydrate", tmp_path / "all", "--disk", "qemu", "--arch", "all", "--store", store)
     assert len(list((tmp_path / "all").iterdir())) == 2
-    assert "of 13 files and artifacts are right" in fine("verify", "--store", store).text
+    assert "of 18 files and artifacts are right" in fine("verify", "--store", store).text
     single = tmp_path / "single"
     fine("build", "dehydrate", root, single, "--arch", "aarch64")
     assert list(stores.index(single)["architectures"]) == ["aarch64"]

@@ -26,7 +26,7 @@ def platform(store: Store, name: str, arch: str | None, options: Options) -> Rep
     if len(found) != 1:
         raise UsageError("explain takes one architecture", hint=f"Choose with --arch: {', '.join(found)}")
     (one,) = found
-    manifests = named(store.manifests(one), [name], one)
+    manifests = named(store.manifests(one), [name])
     if len(manifests) != 1:
         keys = ", ".join(item.artifact.key for item in manifests)
         raise UsageError(f"platform {name} has several artifacts", hint=f"Name one of: {keys}")
