@@ -65,6 +65,12 @@ def release_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def s390x_release(release_dir: Path) -> Path:
+    """The committed real release of s390x; read-only."""
+    return release_dir.with_name("s390x")
+
+
+@pytest.fixture(scope="session")
 def real_store(release_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of the committed real release; read-only."""
     store = tmp_path_factory.mktemp("real") / "store"

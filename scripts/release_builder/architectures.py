@@ -47,12 +47,15 @@ def _table(first: tuple[PartitionSpec, ...], root_type: str) -> tuple[PartitionS
 class StandIn:
     """A small boot image of the architecture that takes the kernel's place where the content has none.
 
-    `path` is below the unpacked support packages; zeros follow up to `size` bytes.
+    `path` is below the unpacked support packages; zeros follow up to `size` bytes, and at byte `mark_at` comes the mark
+    that loaders know a kernel by.
     """
 
     path: str
     version: str
     size: int = 0
+    mark: bytes = b""
+    mark_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ S390X = Architecture(
     cloud_kernel="linux-image-s390x",
     kernel="linux-image-s390x",
     # zipl reads the largest parmline at byte 0x10430 of a kernel, so that one can't be shorter; 0 there means 896.
-    stand_in=StandIn("usr/lib/s390-tools/stage3.bin", "0-stage3", 72 << 10),
+    stand_in=StandIn("usr/lib/s390-tools/stage3.bin", "0-stage3", 72 << 10, b"S390EP", 0x10008),
     platforms=of_names("metal metal4k qemu ibmcloud kubevirt openstack"),
     support=("busybox-static",),
     consoles=None,

@@ -163,6 +163,13 @@ def build_content(
     )
 
 
+def _complete(installed: Path, stand_in: StandIn) -> None:
+    """Make a stand-in as long as a loader expects, with its mark."""
+    content = bytearray(installed.read_bytes().ljust(stand_in.size, b"\0"))
+    content[stand_in.mark_at : stand_in.mark_at + len(stand_in.mark)] = stand_in.mark
+    installed.write_bytes(content)
+
+
 def _install_kernel(root: Path, support: Path, profile: Profile, stand_in: StandIn) -> str:
     if profile.boots:
         kernel = next((root / "boot").glob("vmlinu[xz]-*"))
@@ -174,8 +181,8 @@ def _install_kernel(root: Path, support: Path, profile: Profile, stand_in: Stand
     modules.mkdir(parents=True, exist_ok=True)
     installed = modules / "vmlinuz"
     shutil.copy2(kernel, installed)
-    if not profile.boots and installed.stat().st_size < stand_in.size:
-        installed.write_bytes(installed.read_bytes().ljust(stand_in.size, b"\0"))
+    if not profile.boots:
+        _complete(installed, stand_in)
     config = root / f"boot/config-{version}"
     if config.exists():
         shutil.copy2(config, modules / "config")
