@@ -11,7 +11,7 @@ from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Source
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.replay import BlobReader, Replay
-from rehydrator.errors import StoreDamagedError
+from rehydrator.errors import CorruptError, StoreDamagedError
 from rehydrator.layers.table import layer_for
 from rehydrator.manifest.schema import (
     CANONICAL,
@@ -54,7 +54,7 @@ def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
     for edit in body.edits:
         try:
             edit.apply(replay)
-        except (ValueError, IndexError, OverflowError, struct.error) as error:
+        except (CorruptError, ValueError, IndexError, OverflowError, struct.error) as error:
             raise StoreDamagedError(f"edit can't be applied: {error}", actual=edit.describe()) from error
     return replay.disk
 
