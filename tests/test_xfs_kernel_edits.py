@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +19,7 @@ from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.times import Time
 from rehydrator.errors import StoreDamagedError
+from tests.support.forged import forged
 from tests.support.root_disk import copied, literals, make_root_disk, mounted_root, partition_file, random_edits, told
 
 FORMATS = {
@@ -187,26 +186,7 @@ def test_forged_edits_are_damage(tmp_path: Path, need: Callable[..., None]) -> N
                 continue
             plain = msgspec.json.decode(msgspec.json.encode(edit))
             for _ in range(60):
-                forged = msgspec.json.encode(_forged(plain, choice))
+                changed = msgspec.json.encode(forged(plain, choice))
                 replay = Replay(source, [Time(0, 0)] * 99)
                 with contextlib.suppress(StoreDamagedError, msgspec.ValidationError):
-                    msgspec.json.decode(forged, type=type(edit)).apply(replay)
-
-
-def _forged(plain: dict[str, Any], choice: random.Random) -> dict[str, Any]:
-    """Return a copy in which one number is another one."""
-    forged = copy.deepcopy(plain)
-    places = list(_numbers(forged))
-    holder, key = choice.choice(places)
-    holder[key] = choice.choice([-1, 0, 1, 255, 4096, (1 << 31) - 1, 1 << 32, 1 << 40, (1 << 63) - 1, (1 << 64) - 1])
-    return forged
-
-
-def _numbers(value: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the list or object that holds a number, and where in it."""
-    items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, item in items:
-        if isinstance(item, int):
-            yield value, key
-        elif isinstance(item, dict | list):
-            yield from _numbers(item)
+                    msgspec.json.decode(changed, type=type(edit)).apply(replay)
