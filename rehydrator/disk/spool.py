@@ -44,7 +44,8 @@ def spooled(pieces: Iterable[Data], name: str = "") -> FileSource:
 
     ``name`` is told in the OutputError of a full disk.
     """
-    with tempfile.TemporaryFile() as stream:
+    # Left to find the directory by itself, tempfile tries it with a file that has a name.
+    with tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or "/tmp") as stream:
         found: list[Extent] = []
         at = 0
         for piece in whole_chunks(pieces):
