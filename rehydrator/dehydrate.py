@@ -55,7 +55,7 @@ def dehydrate(inputs: Inputs, target: Path, settings: Settings, progress: Progre
     Raises the errors of its inputs (InputError, MismatchError, CorruptError), UnsupportedError for an unknown kind
     of artifact and UsageError for a target that exists. On any error nothing is left.
     """
-    report = Report(notes=[f"{name}: not an artifact for download, left out" for name in inputs.ignored])
+    report = Report(notes=list(inputs.notes))
     for release in inputs.releases:
         _check_kinds(release, settings, report)
     with Staging(target) as staging, _write_errors_name(target):

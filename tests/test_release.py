@@ -87,7 +87,7 @@ def test_keys_of_a_build(maker: ReleaseMaker) -> None:
         ("metal", "pxe", "initramfs", "-live-initramfs.x86_64.img"),
         ("metal", "pxe", "rootfs", "-live-rootfs.x86_64.img"),
     ]
-    assert inputs.ignored == ("x86_64 ostree",)
+    assert inputs.notes == ("x86_64 ostree: not an artifact for download, left out",)
     assert [item.identity.key for item in inputs.releases[0].artifacts if item.is_canonical] == ["metal.raw.xz.disk"]
     assert inputs.stream is None
 
@@ -122,6 +122,18 @@ def test_a_build_without_arches_is_looked_through(maker: ReleaseMaker) -> None:
     path.write_text(json.dumps({"schema-version": "1.0.0", "builds": [{"id": RELEASE}]}))
     assert [item.arch for item in read_inputs([maker.root], None).releases] == ["aarch64", "x86_64"]
     assert [item.arch for item in read_inputs([maker.root], "aarch64").releases] == ["aarch64"]
+
+
+def test_architectures_that_were_not_fetched_are_passed_over(maker: ReleaseMaker) -> None:
+    path = maker.root / "builds" / "builds.json"
+    listed = {"id": RELEASE, "arches": ["s390x", "x86_64"]}
+    path.write_text(json.dumps({"schema-version": "1.0.0", "builds": [listed]}))
+    for arch in (None, "x86_64"):
+        inputs = read_inputs([maker.root], arch)
+        assert [item.arch for item in inputs.releases] == ["x86_64"]
+        assert inputs.notes[0] == "s390x: builds.json lists it, but it is not here; left out"
+    with pytest.raises(UsageError, match="no input for architecture s390x"):
+        read_inputs([maker.root], "s390x")
 
 
 BUILDS: dict[str, tuple[object, type[RehydratorError], str]] = {

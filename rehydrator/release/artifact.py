@@ -56,8 +56,8 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """All releases that were named, and the stream metadata that came with them, if any."""
+    """All releases that were named, the stream metadata that came with them, if any, and what was left out of them."""
 
     releases: tuple[Release, ...]
     stream: bytes | None
-    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -50,14 +50,17 @@ class _Builds(msgspec.Struct, rename="kebab"):
 
 
 class CosaBuild(msgspec.Struct, frozen=True):
-    """One architecture of a build, with the image keys that are not artifacts."""
+    """The architectures of a build that are here; ``notes`` say what was left out of them, and why."""
 
-    release: Release
-    ignored: tuple[str, ...]
+    releases: tuple[Release, ...]
+    notes: tuple[str, ...]
 
 
-def read_builds(directory: Path) -> list[CosaBuild]:
-    """Read all architectures of the newest build below ``directory``, which holds ``builds.json``."""
+def read_builds(directory: Path) -> CosaBuild:
+    """Read the newest build below ``directory``, which holds ``builds.json``.
+
+    That lists all architectures, also where those of other machines were not fetched; such are passed over.
+    """
     path = directory / "builds.json"
     builds = decode(path.read_bytes(), _Builds, path)
     if not builds.schema_version.startswith("1."):
@@ -66,8 +69,15 @@ def read_builds(directory: Path) -> list[CosaBuild]:
         raise InputError("lists no build", path=path)
     newest = builds.builds[0]  # coreos-assembler puts the newest build first
     _plain(newest.id, path)
-    arches = newest.arches or _directories(directory / newest.id)
-    return [read_build(directory / newest.id / _plain(arch, path)) for arch in arches]
+    top = directory / newest.id
+    arches = [_plain(arch, path) for arch in newest.arches] or _directories(top)
+    here = [arch for arch in arches if (top / arch).is_dir()] or arches  # reading the first says what is wrong
+    found = [read_build(top / arch) for arch in here]
+    missing = [f"{arch}: builds.json lists it, but it is not here; left out" for arch in arches if arch not in here]
+    return CosaBuild(
+        tuple(release for build in found for release in build.releases),
+        (*missing, *(note for build in found for note in build.notes)),
+    )
 
 
 def _directories(path: Path) -> list[str]:
@@ -93,8 +103,10 @@ def read_build(directory: Path) -> CosaBuild:
     artifacts = tuple(
         _artifact(key, image, meta, directory) for key, image in meta.images.items() if key not in _NOT_RELEASED
     )
-    ignored = tuple(f"{meta.basearch} {key}" for key in meta.images if key in _NOT_RELEASED)
-    return CosaBuild(Release(meta.basearch, meta.buildid, artifacts), ignored)
+    notes = tuple(
+        f"{meta.basearch} {key}: not an artifact for download, left out" for key in meta.images if key in _NOT_RELEASED
+    )
+    return CosaBuild((Release(meta.basearch, meta.buildid, artifacts),), notes)
 
 
 def _artifact(key: str, image: _Image, meta: _Meta, directory: Path) -> Artifact:

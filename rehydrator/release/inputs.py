@@ -24,11 +24,11 @@ def read_inputs(paths: Iterable[Path], arch: str | None) -> Inputs:
     """Read build directories and stream metadata files; keep ``arch`` only, or all where it is None."""
     releases: list[Release] = []
     streams: list[bytes] = []
-    ignored: list[str] = []
+    notes: list[str] = []
     for path in paths:
         found, stream, left_out = _read(path)
         releases += found
-        ignored += left_out
+        notes += left_out
         if stream is not None:
             streams.append(stream)
     chosen = [release for release in releases if arch in (None, "all", release.arch)]
@@ -40,7 +40,7 @@ def read_inputs(paths: Iterable[Path], arch: str | None) -> Inputs:
         if release.arch in seen:
             raise UsageError(f"two inputs bring architecture {release.arch}", hint="Choose one of them")
         seen.add(release.arch)
-    return Inputs(tuple(chosen), merge_streams(streams), tuple(ignored))
+    return Inputs(tuple(chosen), merge_streams(streams), tuple(notes))
 
 
 def _read(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
@@ -50,12 +50,12 @@ def _read(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
         raise InputError("no such file or directory", path=path)
     for directory, stream in ((path / "builds", path / "stream.json"), (path, path.parent / "stream.json")):
         if (directory / "builds.json").is_file():
-            builds = cosa.read_builds(directory)
+            found = cosa.read_builds(directory)
             document = stream.read_bytes() if stream.is_file() else None
-            return [b.release for b in builds], document, [name for b in builds for name in b.ignored]
+            return list(found.releases), document, list(found.notes)
     if (path / "meta.json").is_file():
         build = cosa.read_build(path)
-        return [build.release], None, list(build.ignored)
+        return list(build.releases), None, list(build.notes)
     if (path / "stream.json").is_file():
         return _read_json(path / "stream.json")
     raise InputError(
@@ -75,5 +75,5 @@ def _read_json(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
         return read_stream(path), data, []
     if sniff.buildid is not None:
         build = cosa.read_build(path.parent)
-        return [build.release], None, list(build.ignored)
+        return list(build.releases), None, list(build.notes)
     raise InputError("is neither stream metadata nor a meta.json", path=path)
