@@ -14,9 +14,7 @@ import functools
 import os
 import platform
 import sys
-import zipfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -67,6 +65,8 @@ def load(wheel: Wheel) -> ctypes.CDLL:
 
 def _installed(wheel: Wheel) -> Path | None:
     """Return the library of the installed distribution, if it has the version."""
+    from importlib import metadata  # noqa: PLC0415 - a tenth of the time that the program takes to start
+
     try:
         found = metadata.distribution(wheel.project)
     except metadata.PackageNotFoundError:
@@ -89,6 +89,8 @@ def _files(wheel: Wheel) -> Iterator[Path]:
 
 
 def _unpack(path: Path, wheel: Wheel) -> bytes | None:
+    import zipfile  # noqa: PLC0415 - only here, and rarely
+
     try:
         with zipfile.ZipFile(path) as archive:
             for item in archive.infolist():
