@@ -70,9 +70,9 @@ def test_files_come_back_as_shipped(small_release: ReleaseMaker, small_store: Pa
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("threads", ["-T1", "-T2"])
-@pytest.mark.parametrize("program", ["gzip", "xz"])
+@pytest.mark.parametrize("program", ["gzip", "xz", "zip"])
 def test_files_of_the_real_programs(maker: ReleaseMaker, program: str, threads: str, tmp_path: Path) -> None:
-    """xz -9 by one thread and by several; GNU gzip with a file's name and time, as a release is compressed."""
+    """xz -9 by one thread and by several, GNU gzip with a file's name and time, zip -9j: as a release is compressed."""
     metal, disk = metal_disk(), sibling(metal_disk(), 3)
     maker.add("metal", "raw.xz", metal)
     maker.replace("metal", by_xz(metal, "-9", threads), metadata=True)
@@ -80,12 +80,17 @@ def test_files_of_the_real_programs(maker: ReleaseMaker, program: str, threads: 
     shipped_file = maker.add("aws", f"raw.{suffix}", disk)
     plain = tmp_path / shipped_file.stem
     plain.write_bytes(disk)
-    command = ["gzip", "-6", "-c"] if program == "gzip" else ["xz", "-9", "-c", threads]
-    maker.replace("aws", subprocess.run([*command, plain], check=True, capture_output=True).stdout, metadata=True)
+    command = {
+        "gzip": ["gzip", "-6", "-c"],
+        "xz": ["xz", "-9", "-c", threads],
+        "zip": ["zip", "-9j", "-"],
+    }[program]
+    maker.replace("aws", subprocess.run([*command, str(plain)], check=True, capture_output=True).stdout, metadata=True)
     fine("build", "dehydrate", maker.root, tmp_path / "store", "--level", "1")
     exact, how = found(tmp_path / "store")["aws"]
     assert exact == "exact"
-    assert how.startswith(f"gzip by gzip-6, name {plain.name}" if program == "gzip" else "xz by liblzma-9")
+    words = {"gzip": f"by gzip-6, name {plain.name}", "xz": "by liblzma-9", "zip": f"by gzip-9, name {plain.name}"}
+    assert how.startswith(f"{program} {words[program]}")
     fine("rehydrate", tmp_path / "out", "--all", "--compressed", "--store", tmp_path / "store")
     assert files(tmp_path / "out") == shipped(maker)
     fine("verify", "--compressed", "--store", tmp_path / "store")

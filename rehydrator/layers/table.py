@@ -17,6 +17,7 @@ from rehydrator.layers.c_vhd import COOKIE as VHD_COOKIE
 from rehydrator.layers.c_vhd import Footer as VhdFooter
 from rehydrator.layers.c_vhdx import SIGNATURE as VHDX_SIGNATURE
 from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
+from rehydrator.layers.c_zip import MAGIC as ZIP_MAGIC
 from rehydrator.layers.gzip import GzipLayer
 from rehydrator.layers.gzip_record import GzipRecord
 from rehydrator.layers.qcow2 import Qcow2Layer
@@ -31,9 +32,11 @@ from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_record import VmdkRecord
 from rehydrator.layers.xz import XzLayer
 from rehydrator.layers.xz_record import XzRecord
+from rehydrator.layers.zip import ZipLayer
+from rehydrator.layers.zip_record import ZipRecord
 
 # Compressions, which a release puts around containers as well.
-CompressionRecord: TypeAlias = GzipRecord | XzRecord
+CompressionRecord: TypeAlias = GzipRecord | XzRecord | ZipRecord
 LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | CompressionRecord
 
 
@@ -63,6 +66,7 @@ FORMATS = (
     Format("vhdx", VHDX_SIGNATURE, 0, VhdxLayer()),
     Format("gzip", GZIP_MAGIC, 0, GzipLayer()),
     Format("xz", XZ_MAGIC, 0, XzLayer()),
+    Format("zip", ZIP_MAGIC, 0, ZipLayer()),
 )
 
 

@@ -1,0 +1,264 @@
+"""The zip layer: files of one member, as Info-ZIP and Python write them."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import struct
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from rehydrator.codecs.deflate_stream import stream_encoder
+from rehydrator.disk.extents import CHUNK, Data
+from rehydrator.disk.source import Source
+from rehydrator.disk.spool import spooled
+from rehydrator.errors import MismatchError, RehydratorError, UnsupportedError
+from rehydrator.layers.base import Unwrapped, compact
+from rehydrator.layers.c_zip import (
+    ALL_ONES,
+    CENTRAL_MAGIC,
+    DEFLATED,
+    DESCRIPTOR_MAGIC,
+    END_MAGIC,
+    MAGIC,
+    STORED,
+    CentralDirectoryHeader,
+    DataDescriptor,
+    DataDescriptor64,
+    EndRecord,
+    Flag,
+    LocalFileHeader,
+)
+from rehydrator.layers.forward import ForwardFile, equal_until
+from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME
+from rehydrator.layers.zip_extra import pack_extra, parse_extra
+from rehydrator.layers.zip_read import ZipMember, member_content, read_member
+from rehydrator.layers.zip_record import ZipExtra, ZipLarge, ZipRecord
+
+_EFFORT = Flag.MAXIMUM | Flag.FAST
+_LEVELS = {int(Flag.MAXIMUM): (9, 8), int(Flag.FAST): (2, 1), int(_EFFORT): (1,)}
+_OTHER_LEVELS = (6, 5, 7, 4, 3, 9, 2, 1)
+_FIRST_YEAR = 1980
+
+
+class ZipLayer:
+    """Compresses content into a zip file, and back."""
+
+    def unwrap(self, outer: Source, path: Path) -> Unwrapped:
+        """Decompress the file into a nameless temporary one, and find the encoder that gives its bytes back."""
+        member = read_member(outer, path)
+        content = spooled(member_content(outer, member, path))
+        return Unwrapped(content, self.recognise(outer, content, path))
+
+    def recognise(self, outer: Source, content: Source, path: Path) -> ZipRecord:
+        """Find the encoder that gives all bytes of ``outer`` for ``content``."""
+        member = read_member(outer, path)
+        if member.size != content.size:
+            raise UnsupportedError("zip file of another content", path=path)
+        try:
+            headers = _record(member, outer.size)
+        except RehydratorError as error:
+            raise error.located(path) from error
+        closest, reached = "none", 0
+        missing: UnsupportedError | None = None
+        for name in _candidates(member):
+            record = compact(msgspec.structs.replace(headers, deflate=name))
+            try:
+                with contextlib.closing(ZipFile(content, record)) as again:
+                    equal = equal_until(outer, again, member.data_at)
+            except UnsupportedError as error:
+                missing = missing or error
+                continue
+            if equal == outer.size:
+                return record
+            if equal > reached:
+                closest, reached = f"{name} for {equal} of {outer.size} bytes", equal
+        if missing is not None:
+            raise missing.located(path)
+        raise UnsupportedError("zip file of an unknown deflate encoder", path=path, offset=reached, actual=closest)
+
+    def wrap(self, inner: Source, record: ZipRecord, tables: Sequence[bytes] = ()) -> Source:
+        """Return the zip file as a source that is compressed while it is read from front to back."""
+        return ZipFile(inner, record)
+
+    def describe(self, record: ZipRecord) -> str:
+        """Name the encoder and what the headers say."""
+        how = f"by {record.deflate}" if record.deflate else "stored"
+        return f"zip {how}, name {record.name}, modified {record.modified}"
+
+
+def _candidates(member: ZipMember) -> Iterator[str | None]:
+    """Yield names of encoders, the likeliest levels first: Info-ZIP compresses as GNU gzip does."""
+    if member.central.compression_method == STORED:
+        yield None
+        return
+    for level in _LEVELS.get(member.central.general_purpose_bit_flag & _EFFORT, _OTHER_LEVELS):
+        yield f"gzip-{level}"
+        yield f"zlib-{level}"
+    if member.central.general_purpose_bit_flag & Flag.DESCRIPTOR:  # there, Info-ZIP tells no effort
+        yield from ("gzip-9", "zlib-9")
+
+
+def _record(member: ZipMember, size: int) -> ZipRecord:
+    """Return what the headers tell, without an encoder."""
+    central = member.central
+    try:
+        modified = _moment(central.last_mod_file_date, central.last_mod_file_time)
+    except ValueError as error:
+        raise UnsupportedError(f"zip member of an impossible time: {error}") from error
+    return ZipRecord(
+        file_size=size,
+        name=member.name.decode("latin-1"),
+        crc32=central.crc_32,
+        modified=modified,
+        flags=central.general_purpose_bit_flag,
+        version_needed=central.version_needed,
+        version_made_by=central.version_made_by,
+        internal_attributes=central.internal_file_attributes,
+        external_attributes=central.external_file_attributes,
+        extra=parse_extra(member.local_extra),
+        central_extra=parse_extra(member.central_extra),
+    )
+
+
+def _moment(date: int, time: int) -> str:
+    """Tell a date and time of MS-DOS: bits 9, 5 and 4 are where year, month and the two-second steps end."""
+    day = datetime.datetime(_FIRST_YEAR + (date >> 9), date >> 5 & 15, date & 31)
+    return day.replace(hour=time >> 11, minute=time >> 5 & 63, second=(time & 31) * 2).isoformat(" ")
+
+
+def _date_and_time(modified: str) -> tuple[int, int]:
+    moment = datetime.datetime.fromisoformat(modified)
+    date = moment.year - _FIRST_YEAR << 9 | moment.month << 5 | moment.day
+    return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
+
+
+class ZipFile(ForwardFile):
+    """A zip file that is compressed while it is read."""
+
+    def __init__(self, content: Source, record: ZipRecord) -> None:
+        if not 0 <= record.file_size <= MAX_CONTENT or len(record.name) > MAX_NAME:
+            raise MismatchError("the zip record holds impossible numbers")
+        self._content = content
+        self._record = record
+        self._encoder = stream_encoder(record.deflate) if record.deflate is not None else None
+        try:
+            frame = len(self._local(0) + self._descriptor(0) + self._directory(0, 0))
+            self._data_size = record.file_size - frame
+            self._head = self._local(self._data_size)
+            self._tail = self._descriptor(self._data_size)
+            self._tail += self._directory(self._data_size, len(self._head) + self._data_size + len(self._tail))
+        except (ValueError, struct.error) as error:
+            raise MismatchError(f"the zip record holds impossible values: {error}") from error
+        super().__init__(record.file_size)
+
+    def stream(self) -> Generator[bytes, None, None]:
+        """Yield the file in pieces; raises MismatchError for content of another CRC or compressed size."""
+        crc32 = 0
+
+        def content() -> Iterator[Data]:
+            nonlocal crc32
+            for at in range(0, self._content.size, CHUNK):
+                piece = self._content.read(at, min(CHUNK, self._content.size - at))
+                crc32 = zlib.crc32(piece, crc32)
+                yield piece
+
+        yield self._head
+        size = 0
+        for piece in map(bytes, content()) if self._encoder is None else self._encoder(content()):
+            size += len(piece)
+            yield piece
+        if (size, crc32) != (self._data_size, self._record.crc32):
+            raise MismatchError("the content does not compress to the recorded size", expected=self._data_size)
+        yield self._tail
+
+    @property
+    def _streamed(self) -> bool:
+        return bool(self._record.flags & Flag.DESCRIPTOR)
+
+    @property
+    def _method(self) -> int:
+        return STORED if self._record.deflate is None else DEFLATED
+
+    def _local(self, data_size: int) -> bytes:
+        record = self._record
+        large = _large(record.extra)
+        # Info-ZIP knows the size of a file that it reads, and not that of what it will write, unless both are the same.
+        sizes = [0, 0] if self._streamed and large else [self._content.size, data_size]
+        if self._streamed and self._method == DEFLATED:
+            sizes[1] = 0
+        date, time = _date_and_time(record.modified)
+        extra = pack_extra(record.extra, sizes)
+        name = record.name.encode("latin-1")
+        header = LocalFileHeader(
+            signature=MAGIC,
+            version_needed=record.version_needed,
+            general_purpose_bit_flag=record.flags,
+            compression_method=self._method,
+            last_mod_file_time=time,
+            last_mod_file_date=date,
+            crc_32=0 if self._streamed else record.crc32,
+            compressed_size=ALL_ONES if large > 1 else sizes[1],
+            uncompressed_size=ALL_ONES if large else sizes[0],
+            file_name_length=len(name),
+            extra_field_length=len(extra),
+        )
+        return header.pack() + name + extra
+
+    def _descriptor(self, data_size: int) -> bytes:
+        if not self._streamed:
+            return b""
+        form = DataDescriptor64 if _large(self._record.extra) else DataDescriptor
+        return form(
+            signature=DESCRIPTOR_MAGIC,
+            crc_32=self._record.crc32,
+            compressed_size=data_size,
+            uncompressed_size=self._content.size,
+        ).pack()
+
+    def _directory(self, data_size: int, at: int) -> bytes:
+        """Return the central directory, which lies at byte ``at``, and the end record."""
+        record = self._record
+        large = _large(record.central_extra)
+        date, time = _date_and_time(record.modified)
+        extra = pack_extra(record.central_extra, [self._content.size, data_size])
+        name = record.name.encode("latin-1")
+        header = CentralDirectoryHeader(
+            signature=CENTRAL_MAGIC,
+            version_made_by=record.version_made_by,
+            version_needed=record.version_needed,
+            general_purpose_bit_flag=record.flags,
+            compression_method=self._method,
+            last_mod_file_time=time,
+            last_mod_file_date=date,
+            crc_32=record.crc32,
+            compressed_size=ALL_ONES if large > 1 else data_size,
+            uncompressed_size=ALL_ONES if large else self._content.size,
+            file_name_length=len(name),
+            extra_field_length=len(extra),
+            file_comment_length=0,
+            disk_number_start=0,
+            internal_file_attributes=record.internal_attributes,
+            external_file_attributes=record.external_attributes,
+            relative_offset_of_local_header=0,
+        )
+        directory = header.pack() + name + extra
+        end = EndRecord(
+            signature=END_MAGIC,
+            number_of_this_disk=0,
+            disk_with_central_directory=0,
+            entries_on_this_disk=1,
+            entries=1,
+            central_directory_size=len(directory),
+            central_directory_offset=at,
+            comment_length=0,
+        )
+        return directory + end.pack()
+
+
+def _large(extra: Sequence[ZipExtra]) -> int:
+    """Return how many sizes lie in a field of zip64."""
+    return next((item.sizes for item in extra if isinstance(item, ZipLarge)), 0)
