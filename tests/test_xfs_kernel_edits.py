@@ -19,6 +19,7 @@ from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.times import Time
 from rehydrator.errors import StoreDamagedError
+from tests.support.explaining import compare_files
 from tests.support.forged import forged
 from tests.support.root_disk import copied, literals, make_root_disk, mounted_root, partition_file, random_edits, told
 
@@ -162,6 +163,9 @@ def test_edits_by_the_kernel(kind: str, tmp_path: Path, need: Callable[..., None
             problems.append(f"{name}: literal bytes {left}")
         if not [edit for edit in edits if not isinstance(edit, Blocks)]:
             problems.append(f"{name}: nothing is told")
+        total = compare_files(base, target).total
+        if total.unexplained or not total.differing:
+            problems.append(f"{name}: {total.unexplained} of {total.differing} bytes are not explained")
         repair = subprocess.run(["xfs_repair", "-n", partition_file(target)], capture_output=True, check=False)
         if repair.returncode:
             problems.append(f"{name}: {repair.stderr.decode()}")
