@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import random
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from rehydrator.disk.source import FileSource
+from rehydrator.disk.extents import Extent
+from rehydrator.disk.source import FileSource, Window
 from rehydrator.edits.ext4_copies import CopyChange
 from rehydrator.edits.ext4_journal import Ext4Journal
 from rehydrator.edits.ext4_log import TransactionChange
@@ -16,7 +19,9 @@ from rehydrator.edits.replay import Replay
 from rehydrator.edits.table import Edit
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4.c_jbd2 import JBD2_MAGIC, TagFlag
-from tests.support.boot_disk import copied, literals, make_boot_disk, mounted_boot, told
+from rehydrator.fs.ext4.owner import Ext4Filesystem
+from rehydrator.fs.place import Kind, Place
+from tests.support.boot_disk import MIB, START, copied, literals, make_boot_disk, mounted_boot, told
 from tests.support.explaining import check_account, compare_disks
 from tests.support.ext4_changes import FORMATS, Changes, fill
 
@@ -142,6 +147,39 @@ def test_an_edit_that_fails_leaves_nothing_behind(base: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Ext4Journal, "apply", fail)
     assert "p3 boot, journal copy" in literals(told(base, target))
+
+
+@pytest.mark.parametrize("base", ["orphan file"], indirect=True)
+def test_damaged_disks_are_told_exactly(base: Path) -> None:
+    """A bit is wrong in each kind of structure: the disk is told by that of another, and the other way around."""
+    target = copied(base, "target.raw")
+    with mounted_boot(target) as tree:
+        changes = Changes(tree, 2)
+        changes.many_names()
+        changes.large_attribute()
+        changes.pieces()
+        sync(tree)
+        changes.orphan()
+        sync(tree)
+        changes.close()
+    choice = random.Random(1)
+    for kind, place in places_by_kind(target).items():
+        damaged = copied(target, "damaged.raw")
+        with damaged.open("r+b") as stream:
+            stream.seek(START + place.extent.offset + choice.randrange(min(place.extent.length, 64)))
+            byte = stream.read(1)[0] ^ 1 << choice.randrange(8)
+            stream.seek(-1, os.SEEK_CUR)
+            stream.write(bytes([byte]))
+        assert told(target, damaged), kind
+        assert told(damaged, base), kind
+
+
+def places_by_kind(disk: Path) -> dict[Kind, Place]:
+    """Return a place of each kind in the partition."""
+    with FileSource(disk) as source:
+        size = source.size - START - MIB
+        filesystem = Ext4Filesystem(Window(source, START, size))
+        return {place.kind: place for place in filesystem.places([Extent(0, size)])}
 
 
 @pytest.mark.parametrize("base", ["orphan file"], indirect=True)
