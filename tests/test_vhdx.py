@@ -20,9 +20,10 @@ from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import BytesSource, FileSource, Source
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
 from rehydrator.layers import c_vhdx as c
+from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.table import format_of
 from rehydrator.layers.vhdx import VhdxLayer
-from rehydrator.layers.vhdx_record import BlockRun, Geometry, VhdxHeader, VhdxRecord
+from rehydrator.layers.vhdx_record import Geometry, VhdxHeader, VhdxRecord
 from rehydrator.layers.vhdx_tables import sealed
 from tests.support.containers import PATH, convert, exact, patched, same, sparse_raw, write_source
 from tests.support.disks import MIB, random_sparse

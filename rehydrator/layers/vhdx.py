@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.disk.composed import Joined, Slice, Zeros
-from rehydrator.disk.extents import Extent, ExtentMap, chunks, merge
+from rehydrator.disk.extents import Extent, ExtentMap, chunks
 from rehydrator.disk.source import BytesSource, Source
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
+from rehydrator.layers.block_runs import BlockRun, nonzero_runs
 from rehydrator.layers.c_vhdx import MIB
 from rehydrator.layers.vhdx_read import read_image
-from rehydrator.layers.vhdx_record import DATA_GAP, METADATA_LENGTH, BlockRun, Geometry, VhdxRecord, is_possible
+from rehydrator.layers.vhdx_record import DATA_GAP, METADATA_LENGTH, Geometry, VhdxRecord, is_possible
 from rehydrator.layers.vhdx_tables import BatRegion, LogRegion, allocate, header_section, metadata_region
 
 
@@ -54,13 +55,6 @@ class VhdxLayer:
         """Name block size, layout and creator."""
         order = "blocks in guest order" if record.blocks == "nonzero" else "explicit block order"
         return f"vhdx, {record.block_size // MIB} MiB blocks, {order}, by {record.creator}"
-
-
-def nonzero_runs(nonzero: ExtentMap, block_size: int) -> Iterator[BlockRun]:
-    """Yield the runs of blocks that hold a non-zero byte."""
-    touched = (Extent(start := extent.offset // block_size, -(-extent.end // block_size) - start) for extent in nonzero)
-    for run in merge(touched):
-        yield BlockRun(*run)
 
 
 class VhdxImage(Joined):

@@ -16,11 +16,11 @@ from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers import c_vhdx as c
+from rehydrator.layers.block_runs import runs_of
 from rehydrator.layers.vhdx_log import read_log
 from rehydrator.layers.vhdx_record import (
     MAX_BAT_SIZE,
     MAX_LOG_LENGTH,
-    BlockRun,
     Geometry,
     VhdxHeader,
     VhdxRecord,
@@ -82,7 +82,7 @@ class _Reader:
         log = read_log(self._outer, geometry, {block.offset: n for n, block in enumerate(blocks)}, self._path)
         record = msgspec.structs.replace(
             record,
-            blocks=list(_runs(blocks)),
+            blocks=list(runs_of(block.guest for block in blocks)),
             absent_state=absent,
             log=log.log,
             log_order=log.log_order,
@@ -331,20 +331,6 @@ def _header_fields(header: c.Header) -> VhdxHeader:
         str(uuid.UUID(bytes_le=header.FileWriteGuid)),
         str(uuid.UUID(bytes_le=header.DataWriteGuid)),
     )
-
-
-def _runs(blocks: list[Block]) -> Iterator[BlockRun]:
-    """Join blocks that follow each other in file and guest."""
-    start = count = 0
-    for block in blocks:
-        if count and block.guest == start + count:
-            count += 1
-            continue
-        if count:
-            yield BlockRun(start, count)
-        start, count = block.guest, 1
-    if count:
-        yield BlockRun(start, count)
 
 
 def _pieces(blocks: list[Block], size: int, disk_size: int) -> Iterator[Mapping]:

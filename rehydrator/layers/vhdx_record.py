@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from rehydrator.layers.block_runs import BlockRun, fit
 from rehydrator.layers.c_vhdx import (
     BAT_ENTRY_SIZE,
     BAT_STATE_MASK,
@@ -30,13 +31,6 @@ MAX_BAT_SIZE = 16 * MIB
 MAX_LOG_LENGTH = 64 * MIB
 DATA_GAP = 5 * MIB  # qemu leaves the metadata region and 4 MiB after it between table and blocks
 METADATA_LENGTH = MIB
-
-
-class BlockRun(msgspec.Struct, array_like=True, frozen=True):
-    """``count`` guest blocks from ``start`` on."""
-
-    start: int
-    count: int
 
 
 class VhdxHeader(msgspec.Struct, array_like=True, frozen=True):
@@ -108,8 +102,7 @@ def is_possible(record: VhdxRecord, disk_size: int) -> bool:
     return (
         geometry.bat_length <= MAX_BAT_SIZE
         and len(record.log) <= record.log_length // LOG_ENTRY_SIZE
-        and all(run.start >= 0 and 0 < run.count <= geometry.payload_blocks - run.start for run in runs)
-        and sum(run.count for run in runs) <= geometry.payload_blocks
+        and fit(runs, geometry.payload_blocks)
         and 0 <= record.absent_state <= BAT_STATE_MASK
         and all(0 <= end <= geometry.payload_blocks for end in record.log_ends)
         and all(len(row) in (0, len(record.log)) for row in (record.log_order, record.log_ends))

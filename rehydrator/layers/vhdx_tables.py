@@ -13,6 +13,7 @@ import msgspec
 from rehydrator.disk.extents import Data, Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError
+from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.c_vhdx import (
     BAT_ENTRY_SIZE,
     BAT_OFFSET_SHIFT,
@@ -52,7 +53,7 @@ from rehydrator.layers.c_vhdx import (
     RegionTableEntry,
     RegionTableHeader,
 )
-from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE, METADATA_LENGTH, BlockRun, Geometry, VhdxRecord
+from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE, METADATA_LENGTH, Geometry, VhdxRecord
 
 _ENTRIES_PER_PAGE = LOG_SECTOR // BAT_ENTRY_SIZE
 _LEADING, _TRAILING = 8, 4  # bytes of a sector that its descriptor holds

@@ -68,8 +68,10 @@ def _descriptor(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def vhd(record: VhdRecord) -> View:
-    """Tell the time."""
-    return {**fields(record), "time_stamp": utc(record.time_stamp + VHD_EPOCH)}
+    """Tell the time; show what a dynamic disk has more as fields of its own."""
+    view = {name: value for name, value in fields(record).items() if name != "dynamic"}
+    kind = {"disk_type": "fixed"} if record.dynamic is None else {"disk_type": "dynamic", **fields(record.dynamic)}
+    return {**view, **kind, "time_stamp": utc(record.time_stamp + VHD_EPOCH)}
 
 
 def vhdx(record: VhdxRecord) -> View:

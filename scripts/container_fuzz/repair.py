@@ -7,9 +7,9 @@ import zlib
 from rehydrator.disk.c_gpt import GptHeader
 from rehydrator.layers import c_vhdx
 from rehydrator.layers.c_tar import BLOCKSIZE, TMAGIC, PosixHeader
-from rehydrator.layers.c_vhd import COOKIE, Footer
+from rehydrator.layers.c_vhd import COOKIE, DYNAMIC_COOKIE, DynamicHeader, Footer
 from rehydrator.layers.tar_header import checksum as tar_checksum
-from rehydrator.layers.vhd import checksum as vhd_checksum
+from rehydrator.layers.vhd_footer import sealed as vhd_sealed
 from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE
 from rehydrator.layers.vhdx_tables import sealed
 
@@ -17,13 +17,16 @@ _SECTOR = 512
 
 
 def vhd(data: bytes) -> bytes:
-    """Repair the footers of a VHD, wherever one begins at a sector."""
+    """Repair the footers of a VHD, and the header of a dynamic one where qemu-img puts it."""
     made = bytearray(data)
-    for at in (0, len(data) - Footer.SIZE):
-        footer = bytes(made[max(at, 0) :][: Footer.SIZE])
-        if len(footer) == Footer.SIZE and footer.startswith(COOKIE):
-            inside = at + Footer.offset_of("checksum")
-            made[inside : inside + 4] = vhd_checksum(footer).to_bytes(4, "big")
+    for kind, cookie, at in (
+        (Footer, COOKIE, 0),
+        (DynamicHeader, DYNAMIC_COOKIE, Footer.SIZE),
+        (Footer, COOKIE, max(len(data) - Footer.SIZE, 0)),
+    ):
+        held = bytes(made[at : at + kind.SIZE])
+        if len(held) == kind.SIZE and held.startswith(cookie):
+            made[at : at + kind.SIZE] = vhd_sealed(kind, held)
     return bytes(made)
 
 

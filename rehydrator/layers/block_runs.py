@@ -1,0 +1,47 @@
+"""Which blocks of a disk a dynamic container holds, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from rehydrator.disk.extents import Extent, ExtentMap, merge
+
+
+class BlockRun(msgspec.Struct, array_like=True, frozen=True):
+    """``count`` guest blocks from ``start`` on."""
+
+    start: int
+    count: int
+
+
+def nonzero_runs(nonzero: ExtentMap, block_size: int) -> Iterator[BlockRun]:
+    """Yield the runs of blocks that hold a non-zero byte."""
+    touched = (Extent(start := extent.offset // block_size, -(-extent.end // block_size) - start) for extent in nonzero)
+    for run in merge(touched):
+        yield BlockRun(*run)
+
+
+def runs_of(guests: Iterable[int]) -> Iterator[BlockRun]:
+    """Join guest blocks, in the order of the file, that follow each other."""
+    start = count = 0
+    for guest in guests:
+        if count and guest == start + count:
+            count += 1
+            continue
+        if count:
+            yield BlockRun(start, count)
+        start, count = guest, 1
+    if count:
+        yield BlockRun(start, count)
+
+
+def fit(runs: Iterable[BlockRun], blocks: int) -> bool:
+    """Tell whether runs, which may be forged, lie within a disk of ``blocks`` blocks and are no more than those."""
+    room = blocks
+    for run in runs:
+        if not (run.start >= 0 and 0 < run.count <= blocks - run.start):
+            return False
+        room -= run.count
+    return room >= 0
