@@ -57,6 +57,7 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
         "tar": list(maker.archives()),
         "gzip": list(maker.compressed("gzip")),
         "xz": list(maker.compressed("xz")),
+        "zip": list(maker.compressed("zip")),
     }
     for item in FORMATS:
         yield Target(item.name, _damaged(seeds[item.name], repairs.get(item.name)), _layer_parser(item.name))
