@@ -25,15 +25,16 @@ from .report import Report
 from .sizes import METHODS, measure_deltas, measure_sizes
 from .times import TIMES, Experiment, measure_times
 from .tools import PROGRAMS, install, missing, versions
+from .wrapping import measure_wrap
 
-_DELTAS, _REPLAY, _ENGINES = "deltas", "replay", "engines"
+_DELTAS, _REPLAY, _ENGINES, _WRAP = "deltas", "replay", "engines", "wrap"
 EXPERIMENTS = (
     *TIMES,
     Experiment(
         "explain", "why metal and openstack differ, and what else tells", explaining.measure, ("qemu-img", "cmp")
     ),
 )
-NAMES = (*(method.name for method in METHODS), _DELTAS, _REPLAY, _ENGINES, *(item.name for item in EXPERIMENTS))
+NAMES = (*(method.name for method in METHODS), _DELTAS, _REPLAY, _ENGINES, _WRAP, *(item.name for item in EXPERIMENTS))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +109,8 @@ def _measure(arguments: argparse.Namespace) -> Report:
             measure_replay(bench, report)
         if _ENGINES in chosen:
             measure_engines(bench, report)
+        if _WRAP in chosen and not missing(["qemu-img"]):
+            measure_wrap(bench, report)
         if _DELTAS in chosen and not missing(["zstd"]):
             measure_deltas(bench, report)
         measure_sizes(bench, chosen, report)
