@@ -23,6 +23,8 @@ from boot_test.machines import MACHINES, Machine
 from rehydrator.boot.zipl.c_zipl import BlockPointer, BootRecord
 from rehydrator.check import check
 from rehydrator.checks.finding import Check, Level
+from rehydrator.manifest.schema import Rung
+from rehydrator.store.reader import Store
 from tests.support.bootable import bootable_release
 from tests.support.cli import fine
 from tests.support.disks import MIB
@@ -195,6 +197,17 @@ def console(need: Callable[..., None], request: pytest.FixtureRequest) -> Callab
 def ids(console: Console) -> list[str]:
     assert console.command_line is not None, console.tail
     return [word for word in console.command_line.split() if word.startswith(ID)]
+
+
+def test_they_are_told_as_edits(store: Path) -> None:
+    """What boots was computed from metal's disk: on s390x without zipl."""
+    with Store(store) as opened:
+        found = {
+            arch: [item for item in opened.manifests(arch) if item.artifact.platform == "openstack"]
+            for arch in opened.architectures
+        }
+    assert set(found) == {machine.arch for machine in MACHINES}
+    assert [item.rung for (item,) in found.values()] == [Rung.EDITS] * len(found)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
