@@ -11,7 +11,7 @@ from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
 from rehydrator.edits.table import Edit
 from rehydrator.engines.direct import Engine, edited_disk
-from rehydrator.errors import OutputError, StoreDamagedError
+from rehydrator.errors import OutputError, StoreDamagedError, UsageError
 from rehydrator.layers.table import layer_for
 from rehydrator.store.reader import Store
 from rehydrator.synthesis.recipe import recipe
@@ -32,7 +32,10 @@ def synthesis(store: Store, arch: str, wish: Wish, format_name: str, engine: Eng
     canonical = store.arch(arch).canonical.content.name
     name = _name(canonical, wish.platform, arch, format_name)
     body = recipe(store.canonical(arch), wish)
-    disk = engine(store.canonical(arch), body, _no_blobs)
+    try:
+        disk = engine(store.canonical(arch), body, _no_blobs)
+    except StoreDamagedError as error:
+        raise UsageError("the wish can't be fulfilled on this disk", hint=f"{error}") from error
     content = disk
     for record in reversed(records(disk, format_name, Wrapped(name, wish.epoch or 0))):
         content = layer_for(record).wrap(content, record)

@@ -135,6 +135,31 @@ def test_a_pipe_gets_the_same(real_store: Path, tmp_path: Path) -> None:
     assert done.out == made.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def s390x_store(s390x_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("s390x") / "store"
+    fine("build", "dehydrate", s390x_release, store, "--arch", "s390x", "--progress", "none")
+    return store
+
+
+@pytest.mark.oracle
+def test_zipl_is_run_again(s390x_store: Path, tmp_path: Path, need: Callable[..., None]) -> None:
+    need("debugfs")
+    words = ["--arch", "s390x", "--kargs", "x" * 300]
+    made = make(s390x_store, tmp_path, "openstack", *words, "--format", "raw")
+    fine("check", made)  # which compares the bootmap with the boot entry, kernel and initrd
+    with FileSource(made) as source:
+        partition = boot_partition(source, tmp_path / "boot")
+    bootmap = subprocess.run(["debugfs", "-R", "cat /bootmap", partition], capture_output=True, check=True).stdout
+    assert b"ignition.platform.id=openstack " + b"x" * 300 + b" ignition.firstboot" in bootmap
+
+
+def test_arguments_that_do_not_fit_the_bootmap_are_refused(s390x_store: Path, tmp_path: Path) -> None:
+    done = run("synthesize", "new", tmp_path / "out", "--arch", "s390x", "--kargs", "x" * 3000, "--store", s390x_store)
+    assert (done.code, "the wish can't be fulfilled" in done.err) == (2, True)
+    assert not list((tmp_path / "out").glob("*"))
+
+
 @pytest.mark.builder
 def test_a_driver_writes_the_same_files(
     real_store: Path, machine: Machine, tmp_path: Path, need: Callable[..., None]

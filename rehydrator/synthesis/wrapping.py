@@ -7,6 +7,7 @@ so that the same wish gives the same bytes.
 from __future__ import annotations
 
 import uuid
+import zlib
 from collections.abc import Callable
 
 import msgspec
@@ -14,17 +15,20 @@ import msgspec
 from rehydrator.disk.source import Source
 from rehydrator.errors import UsageError
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE
+from rehydrator.layers.c_vmdk import SECTOR
 from rehydrator.layers.qcow2_layout import guest_runs, sequential
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.layers.table import LayerRecord
 from rehydrator.layers.tar_record import TarMember, TarRecord
 from rehydrator.layers.vhd_record import VhdRecord
 from rehydrator.layers.vhdx_record import VhdxHeader, VhdxRecord
+from rehydrator.layers.vmdk_record import VmdkRecord
 
 _NAMESPACE = uuid.UUID("e1d2b3a7-6c1f-5a94-9a8e-0f4a6c2b7d10")
 _CLUSTER = 1 << 16
 _REFCOUNTS_PER_BLOCK = _CLUSTER // 2
 _MEMBER = "disk.raw"  # what gcp expects
+_HEADS, _SECTORS_PER_TRACK = 255, 63
 _VHD_EPOCH = 946_684_800  # 2000-01-01 UTC in seconds since 1970
 
 
@@ -56,6 +60,32 @@ def _qcow2(disk: Source, _file: Wrapped) -> Qcow2Record:
     return msgspec.structs.replace(record, file_size=total * _CLUSTER)
 
 
+def _vmdk(disk: Source, file: Wrapped) -> VmdkRecord:
+    """Describe the disk as qemu-img does with ``adapter_type=lsilogic,compat6``."""
+    sectors = disk.size // SECTOR
+    descriptor = [
+        "# Disk DescriptorFile",
+        "version=1",
+        f"CID={zlib.crc32(file.identity('content').encode()):08x}",
+        "parentCID=ffffffff",
+        'createType="streamOptimized"',
+        "",
+        "# Extent description",
+        f'RDONLY {sectors} SPARSE "{file.name}"',
+        "",
+        "# The Disk Data Base",
+        "#DDB",
+        "",
+        'ddb.virtualHWVersion = "6"',
+        f'ddb.geometry.cylinders = "{sectors // (_HEADS * _SECTORS_PER_TRACK)}"',
+        f'ddb.geometry.heads = "{_HEADS}"',
+        f'ddb.geometry.sectors = "{_SECTORS_PER_TRACK}"',
+        'ddb.adapterType = "lsilogic"',
+        "",
+    ]
+    return VmdkRecord(descriptor=descriptor, deflate="zlib-6")
+
+
 def _vhd(_disk: Source, file: Wrapped) -> VhdRecord:
     return VhdRecord(time_stamp=max(file.epoch - _VHD_EPOCH, 0), unique_id=file.identity("disk"))
 
@@ -72,6 +102,7 @@ def _tar(_disk: Source, file: Wrapped) -> TarRecord:
 
 _FORMATS: dict[str, Callable[[Source, Wrapped], LayerRecord]] = {
     "qcow2": _qcow2,
+    "vmdk": _vmdk,
     "vhd": _vhd,
     "vhdx": _vhdx,
     "tar": _tar,
