@@ -19,8 +19,10 @@ from rehydrator.layers.c_qcow2 import OFFSET_MASK, OFLAG_COMPRESSED, CompressedD
 from rehydrator.layers.packed_record import Patched
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import GuestRun, Qcow2Record
+from tests.support.cli import fine
 from tests.support.compressible import compressible
-from tests.support.disks import MIB
+from tests.support.disks import MIB, metal_disk, sibling
+from tests.support.releases import ReleaseMaker
 
 pytestmark = pytest.mark.oracle
 LAYER = Qcow2Layer()
@@ -351,3 +353,24 @@ def test_the_flag_of_a_compressed_entry(good: bytes) -> None:
     assert value & OFLAG_COMPRESSED
     parsed = CompressedDescriptor.parse(value, 16)
     assert CompressedDescriptor.pack(parsed.offset, parsed.end - parsed.offset, 16) == value
+
+
+# --- a store -------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_with_a_compressed_image(tmp_path: Path) -> None:
+    """The disk is told by edits; the record has the table of sizes, and verification gives every byte back."""
+    metal = metal_disk()
+    raw, image = tmp_path / "raw", tmp_path / "qcow2"
+    raw.write_bytes(sibling(metal, 2))
+    convert(raw, image)
+    maker = ReleaseMaker(tmp_path / "release")
+    maker.add("metal", "raw.xz", metal)
+    maker.add("openstack", "qcow2.xz", image.read_bytes())
+    maker.finish()
+    store = tmp_path / "store"
+    fine("build", "dehydrate", maker.root, store, "--progress", "none")
+    fine("verify", "--store", store, "--progress", "none")
+    listed = msgspec.json.decode(fine("list", "--store", store, "--json").out)["artifacts"]
+    assert [item["rung"] for item in listed if item["platform"] == "openstack"] == ["edits"]
+    assert "clusters by zlib-6" in fine("info", "openstack", "--store", store).text
