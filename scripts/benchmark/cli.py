@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import explaining, render
+from . import explaining, owners, render
 from .context import Bench, Settings
 from .engines import measure_engines
 from .errors import BenchError
@@ -33,6 +33,7 @@ EXPERIMENTS = (
     Experiment(
         "explain", "why metal and openstack differ, and what else tells", explaining.measure, ("qemu-img", "cmp")
     ),
+    Experiment("owners", "what each byte of a file system belongs to", owners.measure, ("mke2fs",)),
 )
 NAMES = (*(method.name for method in METHODS), _DELTAS, _REPLAY, _ENGINES, _WRAP, *(item.name for item in EXPERIMENTS))
 
