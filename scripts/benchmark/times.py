@@ -28,6 +28,8 @@ _RATIO = 1.5
 _MEMORY_MIB = 256
 _SAME = 1.1  # "no longer", within what two runs of the same thing differ by
 _MEANINGFUL = 64 * _MIB  # below this, starting Python is most of what is measured
+# What coreos-assembler compresses with. gzip and zip also tell a file's time, which that of a copy is not.
+_COMPRESSORS = {".xz": ("xz", "-9", "-T2", "-c"), ".gz": ("gzip", "-6", "-c"), ".zip": ("zip", "-9jq", "-")}
 _SMALL, _LARGE = 10 * _GIB, 100 * _GIB
 
 
@@ -171,6 +173,55 @@ def _openstack(bench: Bench, found: Findings) -> None:
     remove(packed)
 
 
+def _and_sum(command: Sequence[str], expected: str, found: Findings) -> Callable[[], Usage]:
+    def action() -> Usage:
+        outcome = run(command, ["sha256sum"])
+        note = f"{command[0]} here does not give the published sha256, with these options"
+        if expected not in outcome.output and note not in found.notes:
+            found.notes.append(note)
+        return outcome.usage
+
+    return action
+
+
+def _again_and_sum(bench: Bench, store: Store, artifact: Artifact) -> Callable[[], Usage]:
+    words = ("rehydrate", "-", "--compressed", "--disk", artifact.key, "--store", str(store.root), "--progress", "none")
+
+    def action() -> Usage:
+        outcome = bench.rehydrator(*words, into=["sha256sum"])
+        if artifact.sha256 not in outcome.output:
+            raise BenchError(f"rehydrating {artifact.path.name} gave another sha256")
+        return outcome.usage
+
+    return action
+
+
+def _compressed(bench: Bench, found: Findings) -> None:
+    """One file of each compression, beside the program that compressed it, which has the content as a file."""
+    store, _ = bench.store()
+    for suffix, program in _COMPRESSORS.items():
+        exact = [
+            item
+            for item in bench.release.artifacts
+            if item.peeled and item.path.suffix == suffix and store.entry(item)["compressed"] == "exact"
+        ]
+        if not exact:
+            found.notes.append(f"no {suffix} file of this release is exact")
+            continue
+        artifact = min(exact, key=lambda item: item.content_size)
+        command = [*program, str(bench.content(artifact))]
+        usages = bench.alternate(
+            {
+                f"rehydrate --compressed {artifact.key} ({suffix}) | sha256sum": _again_and_sum(bench, store, artifact),
+                f"{' '.join(program)} of its content | sha256sum": _and_sum(command, artifact.sha256, found),
+            }
+        )
+        for name, measured in usages.items():
+            found.add(name, measured, artifact.content_size)
+        ours, theirs = usages.values()
+        found.notes.append(f"rehydrate --compressed / {program[0]} of {artifact.key}: {ratio(ours, theirs):.2f}")
+
+
 def virtual_size(path: Path) -> int:
     """Return the size of the disk in a qcow2 file."""
     with path.open("rb") as stream:
@@ -257,6 +308,8 @@ TIMES = (
     Experiment("dehydrate", "making the store, proof included", _dehydrate),
     Experiment("openstack", "openstack.qcow2 to a file and to a pipe, and what else gives it", _openstack,
                ("qemu-img", "zstd", "sha256sum")),
+    Experiment("compressed", "one file of each compression as shipped, and its compressor alone", _compressed,
+               ("xz", "gzip", "zip", "sha256sum")),
     Experiment("virtual-size", "a disk of 100 GiB and its sibling of 10 GiB", _virtual_size, ("qemu-img",)),
     Experiment("verify", "all files and artifacts of the store", _verify),
 )  # fmt: skip
