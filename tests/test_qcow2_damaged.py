@@ -124,8 +124,10 @@ def test_a_cluster_used_twice(image: bytes, host: int) -> None:
 def test_a_wrong_reference_count(image: bytes) -> None:
     at = 2 * CLUSTER + 3
     damaged = image[:at] + b"\x07" + image[at + 1 :]
-    with pytest.raises(UnsupportedError, match="would not be written back exactly"):
+    with pytest.raises(UnsupportedError, match="would not be written back exactly") as caught:
         LAYER.unwrap(BytesSource(damaged), PATH)
+    assert caught.value.offset == at
+    assert (caught.value.expected, caught.value.actual) == ("byte 0x01", "0x07")
 
 
 def test_a_leaked_cluster_with_data(image: bytes) -> None:

@@ -139,9 +139,15 @@ def _check(outer: Source, again: Qcow2Image, disk: Qcow2Disk, path: Path) -> Non
         if not is_zero(outer.read(*extent)):
             raise UnsupportedError("qcow2 data past the end of the disk", path=path, offset=extent.offset)
     for piece in again.metadata():
-        if again.read(*piece) != outer.read(*piece):
+        expected, found = bytes(again.read(*piece)), bytes(outer.read(*piece))
+        if found != expected:
+            first = next(at for at in range(piece.length) if found[at] != expected[at])
             raise UnsupportedError(
-                "this qcow2 metadata would not be written back exactly", path=path, offset=piece.offset
+                "this qcow2 metadata would not be written back exactly",
+                path=path,
+                offset=piece.offset + first,
+                expected=f"byte {expected[first]:#04x}",
+                actual=f"{found[first]:#04x}",
             )
     for hole in chunks(again.unused()):
         if not is_zero(outer.read(*hole)):
