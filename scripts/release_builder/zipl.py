@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,22 +51,31 @@ class Zipl:
         text = runner.run(EMULATOR, "-L", self.root, self.program, "--version").decode()
         return text.split("version", 1)[1].split("-")[0].strip()
 
-    def run(self, target: Target, boot: Path, kernel: Path, ramdisk: Path, parmline: str) -> None:
-        """Make `boot` bootable as osbuild's stage does. Raises BuildError."""
+    def run(
+        self, target: Target, boot: Path, kernel: Path, ramdisk: Path, parmline: str, *, secure: bool = False
+    ) -> None:
+        """Make `boot` bootable as osbuild's stage does, on a machine with or without secure IPL. Raises BuildError."""
         command = [
             EMULATOR, "-L", self.root, self.program, "--verbose", "--target", boot, "--image", kernel,
             "--ramdisk", ramdisk, "--parameters", parmline, "--targetbase", target.device, "--targettype", "SCSI",
             "--targetblocksize", str(target.sector), "--targetoffset", str(target.offset),
         ]  # fmt: skip
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        with self._machine(secure=secure):
+            done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"zipl failed with {done.returncode}: {done.stderr.strip()[-500:]}")
 
-    def set_secure(self, *, secure: bool) -> None:
-        """Say whether the machine that zipl runs on has secure IPL."""
+    @contextmanager
+    def _machine(self, *, secure: bool) -> Iterator[None]:
+        """Let the tree say whether the machine has secure IPL; others that run its zipl wait meanwhile."""
         place = self.root / "sys/firmware/ipl"
         place.mkdir(parents=True, exist_ok=True)
-        (place / "has_secure").write_text(f"{int(secure)}\n")
+        with (place / "has_secure").open("a+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            stream.truncate(0)
+            stream.write(f"{int(secure)}\n")
+            stream.flush()
+            yield
 
 
 def emulator() -> str | None:

@@ -80,12 +80,11 @@ def run_trial(case: Scenario, zipl: Zipl, work: Path) -> Outcome:
         _call("mkfs.ext4", "-q", "-b", str(case.block_size), device)
         with _mounted(device, mount):
             _fill(case, mount)
-        zipl.set_secure(secure=case.secure)
         target = Target(whole, case.sector, _START // case.sector)
         states: list[tuple[bytes, Installed, Ext4]] = []
         for parmline in case.parmlines:
             with _mounted(device, mount):
-                zipl.run(target, mount, mount / "vmlinuz", mount / "initrd", parmline)
+                zipl.run(target, mount, mount / "vmlinuz", mount / "initrd", parmline, secure=case.secure)
             copy = work / f"state{len(states)}.img"
             _call("cp", "--sparse=always", str(image), str(copy))
             states.append(_read(copy))

@@ -69,7 +69,6 @@ def run_zipl(image: Path, zipl: roots.Zipl, parmline: str, block_size: int, sect
     device = loop.stdout.strip()
     try:
         with mounted(image) as trees:
-            zipl.set_secure(secure=False)
             target = roots.Target(device, block_size, BOOT_START // (sector or block_size))
             with _one_cpu():
                 zipl.run(target, trees.boot, trees.boot / "vmlinuz", trees.boot / "initrd", parmline)
