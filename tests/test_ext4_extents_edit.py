@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rehydrator.edits.ext4_extents import Ext4Extents, ExtentNode
-from tests.support.boot_disk import copied, literals, make_boot_disk, mounted_boot, told
+from tests.support.boot_disk import make_boot_disk
+from tests.support.one_partition import copied, literals, mounted_partition, told
 
 
 def _write(path: Path, block: int, size: int) -> None:
@@ -34,16 +35,16 @@ def test_joined_extents_leave_a_row_behind(size: int, tmp_path: Path, need: Call
     need("losetup", "mkfs.ext4", "sfdisk", "fallocate", root=True)
     raw = tmp_path / "raw"
     make_boot_disk(raw, ["-b", str(size)])
-    with mounted_boot(raw) as tree:
+    with mounted_partition(raw) as tree:
         subprocess.run(["fallocate", "-l", str(40 * size), tree / "file"], check=True)
         for block in (4, 8, 12, 16):
             _write(tree / "file", block, size)
     base = copied(raw, "base")
-    with mounted_boot(base) as tree:
+    with mounted_partition(base) as tree:
         _write(tree / "file", 20, size)
     split = copied(base, "split")
     joined = copied(raw, "joined")
-    with mounted_boot(joined) as tree:
+    with mounted_partition(joined) as tree:
         for block in (20, 5, 6, 7, 9):
             _write(tree / "file", block, size)
     assert [bool(node.stale) for node in _nodes(raw, split)] == [False]

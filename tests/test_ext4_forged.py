@@ -17,9 +17,10 @@ from rehydrator.edits.times import Time
 from rehydrator.engines.direct import edited_disk
 from rehydrator.errors import StoreDamagedError
 from rehydrator.manifest.schema import EditedDisk
-from tests.support.boot_disk import copied, make_boot_disk, mounted_boot, told
+from tests.support.boot_disk import make_boot_disk
 from tests.support.ext4_changes import FORMATS, Changes, fill
 from tests.support.forged import forged
+from tests.support.one_partition import copied, mounted_partition, told
 
 _TRIALS = 40
 _OPS = (
@@ -32,10 +33,10 @@ _CONTENT = bytes(100)
 def make_edits(base: Path) -> list[Edit]:
     """Let the kernel make changes of all kinds."""
     make_boot_disk(base, FORMATS["orphan file"])
-    with mounted_boot(base) as tree:
+    with mounted_partition(base) as tree:
         fill(tree)
     target = copied(base, "target.raw")
-    with mounted_boot(target) as tree:
+    with mounted_partition(target) as tree:
         changes = Changes(tree, 3)
         for change in (changes.many_names, changes.large_attribute, changes.orphan, changes.sync, changes.pieces):
             change()

@@ -21,9 +21,10 @@ from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.ext4.c_jbd2 import JBD2_MAGIC, TagFlag
 from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.place import Kind, Place
-from tests.support.boot_disk import MIB, START, copied, literals, make_boot_disk, mounted_boot, told
+from tests.support.boot_disk import make_boot_disk
 from tests.support.explaining import check_account, compare_disks
 from tests.support.ext4_changes import FORMATS, Changes, fill
+from tests.support.one_partition import MIB, START, copied, literals, mounted_partition, partition_file, told
 
 _SEEDS = range(3)
 _COUNT = 24
@@ -40,7 +41,7 @@ def base(request: pytest.FixtureRequest, tmp_path: Path, need: Callable[..., Non
     need("losetup", "mkfs.ext4", "sfdisk", "e2fsck", "fallocate", root=True)
     path = tmp_path / "base.raw"
     make_boot_disk(path, FORMATS[request.param])
-    with mounted_boot(path) as tree:
+    with mounted_partition(path) as tree:
         fill(tree)
     return path
 
@@ -63,9 +64,8 @@ def check(base: Path, target: Path) -> None:
 
 
 def fsck(target: Path) -> None:
-    """Check what the replay of the edits gave."""
-    boot = target.with_suffix(".boot")
-    result = subprocess.run(["e2fsck", "-fn", boot], capture_output=True, text=True, check=False)
+    """Check what the replay of the edits gave: the same as ``target``."""
+    result = subprocess.run(["e2fsck", "-fn", partition_file(target)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
 
 
@@ -73,7 +73,7 @@ def fsck(target: Path) -> None:
 def test_sequences(base: Path) -> None:
     for seed in _SEEDS:
         target = copied(base, f"target{seed}.raw")
-        with mounted_boot(target) as tree:
+        with mounted_partition(target) as tree:
             changes = Changes(tree, seed)
             try:
                 changes.run(_COUNT)
@@ -88,7 +88,7 @@ def test_sequences(base: Path) -> None:
 def test_a_disk_that_is_in_use(base: Path) -> None:
     """With a journal that needs recovery, and files that have no name but are open."""
     work, target = copied(base, "work.raw"), base.with_name("target.raw")
-    with mounted_boot(work) as tree:
+    with mounted_partition(work) as tree:
         changes = Changes(tree, 4)
         try:
             changes.run(_COUNT)
@@ -110,7 +110,7 @@ def transactions(edits: Iterable[Edit]) -> Iterator[TransactionChange]:
 def test_transactions_go_on_at_the_front(base: Path) -> None:
     """Write more than the journal holds, so that it begins again, several times and at places that differ."""
     target = copied(base, "target.raw")
-    with mounted_boot(target) as tree:
+    with mounted_partition(target) as tree:
         changes = Changes(tree, 1)
         for _ in range(70):
             changes.many_names()
@@ -126,7 +126,7 @@ def test_transactions_go_on_at_the_front(base: Path) -> None:
 def test_a_copy_that_looks_like_a_header_is_escaped(base: Path) -> None:
     """A mount with journalled data puts content into the journal, also such that begins like its own blocks."""
     target = copied(base, "target.raw")
-    with mounted_boot(target, "data=journal") as tree:
+    with mounted_partition(target, "data=journal") as tree:
         (tree / "escaped").write_bytes((JBD2_MAGIC.to_bytes(4, "big") + b"content") * 400)
         sync(tree)
     edits = told(base, target)
@@ -138,7 +138,7 @@ def test_a_copy_that_looks_like_a_header_is_escaped(base: Path) -> None:
 @pytest.mark.parametrize("base", ["1k"], indirect=True)
 def test_an_edit_that_fails_leaves_nothing_behind(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = copied(base, "target.raw")
-    with mounted_boot(target) as tree:
+    with mounted_partition(target) as tree:
         (tree / "new").touch()
 
     def fail(edit: Ext4Journal, replay: Replay) -> None:
@@ -153,7 +153,7 @@ def test_an_edit_that_fails_leaves_nothing_behind(base: Path, monkeypatch: pytes
 def test_damaged_disks_are_told_exactly(base: Path) -> None:
     """A bit is wrong in each kind of structure: the disk is told by that of another, and the other way around."""
     target = copied(base, "target.raw")
-    with mounted_boot(target) as tree:
+    with mounted_partition(target) as tree:
         changes = Changes(tree, 2)
         changes.many_names()
         changes.large_attribute()
@@ -186,7 +186,7 @@ def places_by_kind(disk: Path) -> dict[Kind, Place]:
 def test_earlier_states_are_told_by_what_they_hold(base: Path) -> None:
     """Each structure is committed once and then changed: its first copy is told by the difference."""
     target = copied(base, "target.raw")
-    with mounted_boot(target) as tree:
+    with mounted_partition(target) as tree:
         changes = Changes(tree, 0)
         (tree / "link").symlink_to("t" * 100)
         for _ in range(2):

@@ -31,6 +31,7 @@ from tests.support.blobs import Blobs
 from tests.support.cli import fine
 from tests.support.disks import metal_disk
 from tests.support.mounted import make_disk, mounted, random_edits
+from tests.support.one_partition import FREE
 
 EXT4 = {
     "1k": ["-b", "1024", "-O", "metadata_csum_seed"],
@@ -127,7 +128,8 @@ def test_two_mounts_differ_by_names_only(need: Callable[..., None], tmp_path: Pa
             (trees.boot / "etc" / "file1").write_text("the same text\n")
             (trees.root / "etc" / "file2").read_text()
     edits = _round_trip(first, second)
-    assert [edit for edit in edits if isinstance(edit, Blocks)] == []
+    # Blocks that the driver took and gave back differ with the CPU it ran on: what they held is nowhere else.
+    assert [edit.owner for edit in edits if isinstance(edit, Blocks) and FREE not in edit.owner] == []
 
 
 def test_replayed_file_systems_are_clean(need: Callable[..., None], real_store: Path, tmp_path: Path) -> None:

@@ -19,9 +19,24 @@ from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.times import Time
 from rehydrator.errors import StoreDamagedError
+from tests.support import kernel_changes as kernel
 from tests.support.explaining import compare_files
 from tests.support.forged import forged
-from tests.support.root_disk import copied, literals, make_root_disk, mounted_root, partition_file, random_edits, told
+from tests.support.kernel_changes import (
+    append,
+    create,
+    directories,
+    modes,
+    remove,
+    rename,
+    replace,
+    small_xattr,
+    sync,
+    truncate,
+)
+from tests.support.mounted import random_edits
+from tests.support.one_partition import copied, literals, partition_file, told
+from tests.support.root_disk import make_root_disk, mounted_root
 
 FORMATS = {
     "reflink": ["-m", "reflink=1,finobt=1", "-i", "sparse=1"],
@@ -34,66 +49,13 @@ SEEDS = 4
 FREED = "p4 root, free space"
 
 
-def sync(tree: Path) -> None:
-    subprocess.run(["sync", "-f", tree], check=True)
-
-
-def create(tree: Path) -> None:
-    (tree / "etc/new.conf").write_text("a new file\n")
-    (tree / "etc/binary").write_bytes(bytes(range(256)) * 40)
-
-
-def append(tree: Path) -> None:
-    with (tree / "etc/file3").open("a") as stream:
-        stream.write("more\n" * 500)
-
-
-def truncate(tree: Path) -> None:
-    os.truncate(tree / "etc/file5", 100)
-    os.truncate(tree / "big", 0)
-
-
-def rename(tree: Path) -> None:
-    (tree / "etc/file1").rename(tree / "etc/renamed")
-    (tree / "etc/file2").rename(tree / "moved")
-
-
-def replace(tree: Path) -> None:
-    temporary = tree / "etc/file4.tmp"
-    temporary.write_text("replaced\n" * 30)
-    temporary.rename(tree / "etc/file4")
-
-
-def remove(tree: Path) -> None:
-    (tree / "etc/file6").unlink()
-    (tree / "big").unlink()
-
-
-def modes(tree: Path) -> None:
-    (tree / "etc/file0").chmod(0o600)
-    os.chown(tree / "etc/file1", 5, 6)
-
-
-def small_xattr(tree: Path) -> None:
-    os.setxattr(tree / "etc/file0", "user.small", b"value")
-
-
 def large_xattrs(tree: Path) -> None:
     for number in range(6):
         os.setxattr(tree / "etc/file0", f"user.large{number}", bytes(range(1, 251)) * 3)
 
 
 def links(tree: Path) -> None:
-    (tree / "short").symlink_to("etc/file0")
-    (tree / "long").symlink_to("etc/" + "x" * 700)
-    (tree / "hard").hardlink_to(tree / "etc/file3")
-
-
-def directories(tree: Path) -> None:
-    (tree / "one/two/three").mkdir(parents=True)
-    (tree / "one/two/file").write_text("deep\n")
-    sync(tree)
-    (tree / "one/two/three").rmdir()
+    kernel.links(tree, 700)
 
 
 def some_names(tree: Path) -> None:
@@ -108,9 +70,7 @@ def some_names(tree: Path) -> None:
 
 def many_names(tree: Path) -> None:
     """Let a directory grow until it has a leaf and several data blocks."""
-    (tree / "many").mkdir()
-    for number in range(250):
-        (tree / "many" / f"a-rather-long-name-of-a-file-{number:04}").touch()
+    kernel.many_names(tree, 250)
 
 
 def share(tree: Path) -> None:
@@ -123,11 +83,11 @@ def share(tree: Path) -> None:
 
 
 def extents(tree: Path) -> None:
-    """Make a file of more extents than an inode holds."""
-    with (tree / "holes").open("wb") as stream:
-        for number in range(60):
-            stream.seek(number * 16384)
-            stream.write(b"piece %d" % number)
+    kernel.extents(tree, 60)
+
+
+def random_changes(tree: Path, seed: int) -> None:
+    random_edits(tree, seed, 8 + seed % 24, xattr_sizes=(5, 60, 200, 3000))
 
 
 CASES = (
@@ -150,7 +110,7 @@ def test_edits_by_the_kernel(kind: str, tmp_path: Path, need: Callable[..., None
     usual = kind == "reflink"
     chosen = {"reflink": CASES, "rmap": (create, remove, many_names, extents, share)}
     changes = {change.__name__: change for change in chosen.get(kind, (create, many_names, extents))}
-    changes |= {f"seed {seed}": partial(random_edits, seed=seed) for seed in range(SEEDS if usual else 1)}
+    changes |= {f"seed {seed}": partial(random_changes, seed=seed) for seed in range(SEEDS if usual else 1)}
     problems = []
     for name, change in changes.items():
         target = copied(base, "target.raw")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +86,16 @@ def loop_device(path: Path, start: int, size: int, sector: int = 512) -> Iterato
         subprocess.run(["losetup", "--detach", device], check=False)
 
 
-def random_edits(tree: Path, seed: int, count: int = 12) -> None:
-    """Make random changes below ``tree``: create, rename, append, truncate, chmod, unlink, symlink, mkdir, sync."""
+def random_edits(tree: Path, seed: int, count: int = 12, xattr_sizes: Sequence[int] = ()) -> None:
+    """Make random changes below ``tree``: create, rename, append, truncate, chmod, unlink, symlink, mkdir, sync.
+
+    With ``xattr_sizes`` files also get extended attributes of one of these sizes.
+    """
     choice = random.Random(seed)
     for number in range(count):
         files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
         file = choice.choice(files)
-        match choice.randrange(9):
+        match choice.randrange(10 if xattr_sizes else 9):
             case 0:
                 (file.parent / f"new{number}").write_bytes(choice.randbytes(choice.choice([10, 1000, 50_000])))
             case 1:
@@ -110,5 +114,7 @@ def random_edits(tree: Path, seed: int, count: int = 12) -> None:
                 (file.parent / f"link{number}").symlink_to(file.name)
             case 7:
                 (file.parent / f"dir{number}").mkdir()
+            case 8 if xattr_sizes:
+                os.setxattr(file, f"user.{number}", choice.randbytes(choice.choice(xattr_sizes)))
             case _:
                 subprocess.run(["sync", "-f", tree], check=True)
