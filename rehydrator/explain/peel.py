@@ -105,7 +105,7 @@ def take_off(source: Source, name: Path) -> tuple[Source, list[Container], Obsta
     containers: list[Container] = []
     while len(containers) < _MAX_DEPTH and (found := format_of(source)) is not None:
         try:
-            unwrapped = found.layer.unwrap(source, name)
+            unwrapped = found.peel(source, name)
         except (UnsupportedError, CorruptError) as error:
             return source, containers, Obstacle(found.name, error)
         containers.append(Container(found.name, unwrapped.record, found.layer.describe(unwrapped.record)))

@@ -51,6 +51,24 @@ class SparseExtentHeader(Structure, byteorder="<"):
     pad: bytes = field("433s")
 
 
+class MarkerType(enum.IntEnum):
+    """What a marker stands before; one with a size stands before a grain."""
+
+    END_OF_STREAM = 0
+    GRAIN_TABLE = 1
+    GRAIN_DIRECTORY = 2
+    FOOTER = 3
+
+
+class MetadataMarker(Structure, byteorder="<"):
+    """The sector before ``val`` sectors of a grain table, the grain directory or the footer; or the file's last one."""
+
+    val: int = field("Q")
+    size: int = field("I")  # 0, which tells it from a grain's
+    type: int = field("I")
+    pad: bytes = field("496s")
+
+
 class GrainMarker(Structure, byteorder="<"):
     """What comes before a grain's compressed data."""
 

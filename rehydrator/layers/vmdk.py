@@ -69,7 +69,7 @@ class VmdkLayer:
     def describe(self, record: VmdkRecord) -> str:
         """Name kind, grain size, order and encoder."""
         order = "grains in guest order" if record.grains == "nonzero" else "explicit grain order"
-        encoder = words(record.deflate, record.patched, "grain")
+        encoder = words(record.deflate, record.patched, "grain") if record.deflate else "its tables at the end"
         return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}, {encoder}"
 
 

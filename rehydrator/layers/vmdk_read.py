@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -68,17 +68,20 @@ class VmdkStructure(msgspec.Struct, frozen=True):
 def read_structure(outer: Source, path: Path) -> VmdkStructure:
     """Read and check header, descriptor, grain tables and the markers of all grains."""
     try:
-        return _Reader(outer, path).read()
+        return Reader(outer, path).read()
     except CorruptError as error:
         raise error.located(path) from error
 
 
-class _Reader:
+class Reader:
+    """Reads the structure of one file."""
+
     def __init__(self, outer: Source, path: Path) -> None:
         self._outer = outer
         self._path = path
 
     def read(self) -> VmdkStructure:
+        """Read and check everything."""
         header = SparseExtentHeader.parse(self._outer.read(0, min(self._outer.size, SparseExtentHeader.SIZE)))
         self._check_kind(header)
         self._check_header(header)
@@ -99,7 +102,8 @@ class _Reader:
         entries = self._entries(geometry)
         if not geometry.possible:
             raise UnsupportedError("VMDK with its parts in an unusual order", path=self._path, offset=0)
-        grains = self._grains(entries, header, geometry)
+        first = geometry.table_at(geometry.gd, 0) * SECTOR
+        grains = self._grains(entries, header, lambda grain: first + grain * ENTRY_SIZE)
         record = msgspec.structs.replace(record, padding=self._padding(header, grains))
         usual = msgspec.structs.replace(record, gd_offset="after_rgd")
         if Geometry(usual, header.capacity).gd == geometry.gd:
@@ -130,7 +134,7 @@ class _Reader:
         if header.version not in (1, 2, 3):
             reason = f"VMDK version {header.version}"
         elif header.gdOffset == GD_AT_END:
-            reason = "VMDK with its grain directory at the end, as VMware writes it"
+            reason = "VMDK with its grain directory at the end, as VMware writes it, which can only be read"
         elif not flags & Flag.COMPRESSED:
             reason = "VMDK that is sparse, not streamOptimized"
         elif flags & needed != needed or flags & Flag.ZEROED_GRAIN or header.flags & ~sum(Flag):
@@ -205,17 +209,20 @@ class _Reader:
         first = geometry.table_at(geometry.gd, 0)
         return self._words("grain table", first, geometry.tables * NUM_GTES_PER_GT)
 
-    def _grains(self, entries: array.array[int], header: SparseExtentHeader, geometry: Geometry) -> list[StoredGrain]:
-        """Follow the grains through the file: one behind the other, each with a marker that agrees with its table."""
-        table = geometry.table_at(geometry.gd, 0) * SECTOR
+    def _grains(
+        self, entries: array.array[int], header: SparseExtentHeader, place_of: Callable[[int], int]
+    ) -> list[StoredGrain]:
+        """Follow the grains through the file: one behind the other, each with a marker that agrees with its table.
+
+        ``place_of`` tells where the table entry of a grain lies, in bytes.
+        """
         order = sorted((sector, grain) for grain, sector in enumerate(entries) if sector)
         if order:
-            self._check_end(order[-1][0], table + order[-1][1] * ENTRY_SIZE)
+            self._check_end(order[-1][0], place_of(order[-1][1]))
         at = header.overHead
         found = []
         for sector, grain in order:
-            place = table + grain * ENTRY_SIZE
-            self._check_place(sector, at, place)
+            self._check_place(sector, at, place_of(grain))
             marker = GrainMarker.parse(self._outer.read(sector * SECTOR, GrainMarker.SIZE))
             if marker.lba != grain * header.grainSize or grain * header.grainSize >= header.capacity:
                 raise CorruptError(
