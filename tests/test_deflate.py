@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
 import zlib
 from collections.abc import Iterator
@@ -169,3 +171,13 @@ def test_an_error_is_given_to_the_reader_of_its_piece() -> None:
         with pytest.raises(UnsupportedError, match="no three"):
             pieces[3]
     assert pieces[4] == b"\4"
+
+
+def test_a_fork_has_threads_of_its_own() -> None:
+    """A process that was forked when the threads were there does not wait for them for ever."""
+    assert ReadAhead(1, lambda _number: lambda: b"made", ahead=1)[0] == b"made"
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(0 if ReadAhead(1, lambda _number: lambda: b"made", ahead=1)[0] == b"made" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

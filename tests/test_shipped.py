@@ -18,7 +18,7 @@ from rehydrator.codecs import lzma2
 from rehydrator.disk.source import FileSource
 from rehydrator.layers.xz import XzLayer
 from tests.support import stores
-from tests.support.cli import fails, fine, run
+from tests.support.cli import fails, fine, run, run_alone
 from tests.support.disks import metal_disk, sibling
 from tests.support.releases import ReleaseMaker
 
@@ -164,12 +164,12 @@ def test_a_missing_program_is_named(maker: ReleaseMaker, tmp_path: Path, need: C
     fine("build", "dehydrate", maker.root, store)
     nothing = tmp_path / "empty"
     nothing.mkdir()
-    result = run("rehydrate", tmp_path / "out", "--disk", "aws", "--compressed", "--store", store,
-                 env={"PATH": str(nothing)})  # fmt: skip
+    without = {"PATH": str(nothing)}
+    result = run_alone("rehydrate", tmp_path / "out", "--disk", "aws", "--compressed", "--store", store, env=without)
     assert result.code == 3
     assert "GNU gzip" in result.complaints[0]
     assert not files(tmp_path / "out")
-    result = run("build", "dehydrate", maker.root, tmp_path / "other", env={"PATH": str(nothing)})
+    result = run_alone("build", "dehydrate", maker.root, tmp_path / "other", env=without)
     assert result.code == 0
     assert "GNU gzip" in result.err
     assert found(tmp_path / "other")["aws"] == ("by content", "")

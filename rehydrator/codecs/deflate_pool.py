@@ -20,6 +20,9 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "deflate")
 
 
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has none of the threads
+
+
 class ReadAhead(Generic[T]):
     """Pieces ``0 .. count-1``, each made by the work that ``prepare`` returns for its number.
 

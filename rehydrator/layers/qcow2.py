@@ -106,7 +106,7 @@ def _placed(record: Qcow2Record, layout: Layout, disk: Qcow2Disk) -> tuple[Qcow2
         if sequential(explicit, allocation, sizes) == layout:
             return explicit, sizes
     if record.encoder:
-        raise UnsupportedError("qcow2 with compressed clusters in an order that qemu does not write")
+        raise UnsupportedError("qcow2 with compressed clusters and tables in an order that has no name")
     return msgspec.structs.replace(record, placement=layout.runs), None
 
 

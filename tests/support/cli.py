@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -60,6 +61,12 @@ def run(*arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | N
         out.seek(0)
         err.seek(0)
         return Result(code, out.read(), err.read().decode())
+
+
+def run_alone(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
+    """Run ``rehydrator`` in a process that was not forked: it knows nothing of programs that this one has found."""
+    done = subprocess.run([*PROGRAM, *arguments], env=environment(env), capture_output=True, check=False, timeout=300)
+    return Result(done.returncode, done.stdout, done.stderr.decode())
 
 
 def _become_the_program(
