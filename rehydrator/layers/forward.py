@@ -5,14 +5,28 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from rehydrator.disk.extents import CHUNK, Data, Extent
 from rehydrator.disk.source import Source
-from rehydrator.errors import MismatchError
+from rehydrator.errors import MismatchError, UnsupportedError
 
 _KEPT = 2 * CHUNK  # bytes that were read and may be read again
 _FIRST = 4096  # what is compared first: most wrong guesses end there
+
+
+class Deflated(Protocol):
+    """The record of a file whose content one encoder compressed."""
+
+    @property
+    def deflate(self) -> str | None:
+        """The encoder's name, None where nothing is compressed."""
+        ...
+
+
+R = TypeVar("R", bound=Deflated)
 
 
 class ForwardFile(Source):
@@ -91,3 +105,29 @@ def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:
             return at + next(place for place in range(length) if found[place] != expected[place])
         at += length
     return at
+
+
+def matching(
+    outer: Source, path: Path, head: int, records: Iterable[R], write: Callable[[R], ForwardFile], kind: str
+) -> R:
+    """Return the first of ``records`` whose file has all bytes of ``outer``.
+
+    ``write`` makes the file of a record; ``head`` bytes of it say nothing about the encoder. Raises UnsupportedError
+    where none fits: for the first encoder that is missing here, else with the closest one.
+    """
+    closest, reached = "none", 0
+    missing: UnsupportedError | None = None
+    for record in records:
+        try:
+            with contextlib.closing(write(record)) as again:
+                equal = equal_until(outer, again, head)
+        except UnsupportedError as error:
+            missing = missing or error
+            continue
+        if equal == outer.size:
+            return record
+        if equal > reached:
+            closest, reached = f"{record.deflate} for {equal} of {outer.size} bytes", equal
+    if missing is not None:
+        raise missing.located(path)
+    raise UnsupportedError(f"{kind} file of an unknown deflate encoder", path=path, offset=reached, actual=closest)

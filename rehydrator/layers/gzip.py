@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import zlib
 from collections.abc import Generator, Iterator, Sequence
@@ -11,10 +10,10 @@ from pathlib import Path
 from rehydrator.codecs.deflate_stream import stream_encoder
 from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.source import Source
-from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.errors import MismatchError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_gzip import CM_DEFLATE, MAGIC, XFL_FASTEST, XFL_SLOWEST, Flag, Header, Trailer
-from rehydrator.layers.forward import ForwardFile, equal_until
+from rehydrator.layers.forward import ForwardFile, matching
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME, GzipContent, GzipHeader, read_header
 from rehydrator.layers.gzip_record import GzipRecord
 
@@ -33,23 +32,8 @@ class GzipLayer:
     def recognise(self, outer: Source, content: Source, path: Path) -> GzipRecord:
         """Find the encoder that gives all bytes of ``outer`` for ``content``."""
         head = read_header(outer, path)
-        closest, reached = "none", 0
-        missing: UnsupportedError | None = None
-        for name in _candidates(head.header.XFL):
-            record = _record(head, outer.size, name)
-            try:
-                with contextlib.closing(GzipFile(content, record)) as again:
-                    equal = equal_until(outer, again, head.length)
-            except UnsupportedError as error:
-                missing = missing or error
-                continue
-            if equal == outer.size:
-                return record
-            if equal > reached:
-                closest, reached = f"{name} for {equal} of {outer.size} bytes", equal
-        if missing is not None:
-            raise missing.located(path)
-        raise UnsupportedError("gzip file of an unknown deflate encoder", path=path, offset=reached, actual=closest)
+        records = (_record(head, outer.size, name) for name in _candidates(head.header.XFL))
+        return matching(outer, path, head.length, records, lambda record: GzipFile(content, record), "gzip")
 
     def wrap(self, inner: Source, record: GzipRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the compressed file as a source that is compressed while it is read from front to back."""

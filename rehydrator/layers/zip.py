@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import struct
 import zlib
@@ -32,7 +31,7 @@ from rehydrator.layers.c_zip import (
     Flag,
     LocalFileHeader,
 )
-from rehydrator.layers.forward import ForwardFile, equal_until
+from rehydrator.layers.forward import ForwardFile, matching
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME
 from rehydrator.layers.zip_extra import pack_extra, parse_extra
 from rehydrator.layers.zip_read import ZipMember, member_content, read_member
@@ -62,23 +61,8 @@ class ZipLayer:
             headers = _record(member, outer.size)
         except RehydratorError as error:
             raise error.located(path) from error
-        closest, reached = "none", 0
-        missing: UnsupportedError | None = None
-        for name in _candidates(member):
-            record = compact(msgspec.structs.replace(headers, deflate=name))
-            try:
-                with contextlib.closing(ZipFile(content, record)) as again:
-                    equal = equal_until(outer, again, member.data_at)
-            except UnsupportedError as error:
-                missing = missing or error
-                continue
-            if equal == outer.size:
-                return record
-            if equal > reached:
-                closest, reached = f"{name} for {equal} of {outer.size} bytes", equal
-        if missing is not None:
-            raise missing.located(path)
-        raise UnsupportedError("zip file of an unknown deflate encoder", path=path, offset=reached, actual=closest)
+        records = (compact(msgspec.structs.replace(headers, deflate=name)) for name in _candidates(member))
+        return matching(outer, path, member.data_at, records, lambda record: ZipFile(content, record), "zip")
 
     def wrap(self, inner: Source, record: ZipRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the zip file as a source that is compressed while it is read from front to back."""
