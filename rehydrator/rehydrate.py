@@ -158,15 +158,16 @@ def tar_header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
-    info.mtime = _source_date_epoch()
+    info.mtime = source_date_epoch() or 0
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def _source_date_epoch() -> int:
-    value = os.environ.get("SOURCE_DATE_EPOCH", "0")
-    if not value.isdecimal():
+def source_date_epoch() -> int | None:
+    """Return ``SOURCE_DATE_EPOCH``, None where it is not set. Raises UsageError for what is no number."""
+    value = os.environ.get("SOURCE_DATE_EPOCH")
+    if value is not None and not value.isdecimal():
         raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds", actual=value)
-    return int(value)
+    return None if value is None else int(value)
 
 
 def check(

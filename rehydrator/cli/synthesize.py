@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rehydrator.cli.common import arch_option, check_standard_output, store_opti
 from rehydrator.cli.engine import appliance_option, engine_option
 from rehydrator.engines.choice import EngineName, writing
 from rehydrator.errors import UsageError
+from rehydrator.rehydrate import source_date_epoch
 from rehydrator.selection import architectures
 from rehydrator.store.reader import Store
 from rehydrator.synthesis.wish import Wish, parse_size
@@ -55,7 +55,7 @@ def synthesize(
         arguments=kargs,
         console=console or None,
         size=parse_size(size) if size else 0,
-        epoch=_epoch(),
+        epoch=source_date_epoch(),
     )
     if dest == "-":
         check_standard_output()
@@ -80,10 +80,3 @@ def _one(arches: list[str]) -> list[str]:
     if len(arches) != 1:
         raise UsageError("an image is made for one architecture", hint="Name it with --arch")
     return arches
-
-
-def _epoch() -> int | None:
-    value = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if value and not value.isdecimal():
-        raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds", actual=value)
-    return int(value) if value else None

@@ -12,6 +12,7 @@ from rehydrator.binary import Structure, field
 
 COOKIE = b"conectix"
 FILE_FORMAT_VERSION = 0x00010000
+EPOCH = 946_684_800  # 2000-01-01 UTC in seconds since 1970
 DATA_OFFSET_FIXED = 0xFFFFFFFFFFFFFFFF
 
 DYNAMIC_COOKIE = b"cxsparse"
@@ -37,7 +38,7 @@ class Footer(Structure, byteorder=">"):
     features: int = field("I")
     file_format_version: int = field("I")
     data_offset: int = field("Q")
-    time_stamp: int = field("I")  # seconds since 2000-01-01 UTC
+    time_stamp: int = field("I")  # seconds since EPOCH
     creator_application: bytes = field("4s")
     creator_version_major: int = field("H")
     creator_version_minor: int = field("H")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -86,6 +87,20 @@ class ForwardFile(Source):
                     self._start += spare
                 self._kept += next(self._pieces)
             return bytes(self._kept[offset - self._start : offset - self._start + length])
+
+
+class CheckedContent:
+    """Content in pieces, from front to back; ``crc32`` is that of what was given out."""
+
+    def __init__(self, content: Source) -> None:
+        self._content = content
+        self.crc32 = 0
+
+    def __iter__(self) -> Iterator[Data]:
+        for at in range(0, self._content.size, CHUNK):
+            piece = self._content.read(at, min(CHUNK, self._content.size - at))
+            self.crc32 = zlib.crc32(piece, self.crc32)
+            yield piece
 
 
 def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from rehydrator.codecs.deflate_stream import stream_encoder
-from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_gzip import CM_DEFLATE, MAGIC, XFL_FASTEST, XFL_SLOWEST, Flag, Header, Trailer
-from rehydrator.layers.forward import ForwardFile, matching
+from rehydrator.layers.forward import CheckedContent, ForwardFile, matching
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME, GzipContent, GzipHeader, read_header
 from rehydrator.layers.gzip_record import GzipRecord
 
@@ -78,18 +76,10 @@ class GzipFile(ForwardFile):
 
     def stream(self) -> Generator[bytes, None, None]:
         """Yield the file in pieces."""
-        crc32 = 0
-
-        def content() -> Iterator[Data]:
-            nonlocal crc32
-            for at in range(0, self._content.size, CHUNK):
-                piece = self._content.read(at, min(CHUNK, self._content.size - at))
-                crc32 = zlib.crc32(piece, crc32)
-                yield piece
-
+        content = CheckedContent(self._content)
         yield self._head
-        yield from self._encoder(content())
-        yield Trailer(CRC32=crc32, ISIZE=self._content.size % (1 << 32)).pack()
+        yield from self._encoder(iter(content))
+        yield Trailer(CRC32=content.crc32, ISIZE=self._content.size % (1 << 32)).pack()
 
 
 def _head(record: GzipRecord) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from rehydrator.layers.c_vhd import EPOCH
 from rehydrator.layers.gzip_record import GzipRecord
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.layers.tar_record import TarMember, TarRecord
@@ -22,7 +23,6 @@ from rehydrator.layers.vmdk_record import VmdkRecord
 
 View: TypeAlias = dict[str, object]
 
-VHD_EPOCH = 946684800  # 2000-01-01
 _FEATURE_TYPES = ("incompatible", "compatible", "autoclear")
 _EXTENT_ACCESS = ("RW", "RDONLY", "NOACCESS")
 
@@ -71,7 +71,7 @@ def vhd(record: VhdRecord) -> View:
     """Tell the time; show what a dynamic disk has more as fields of its own."""
     view = {name: value for name, value in fields(record).items() if name != "dynamic"}
     kind = {"disk_type": "fixed"} if record.dynamic is None else {"disk_type": "dynamic", **fields(record.dynamic)}
-    return {**view, **kind, "time_stamp": utc(record.time_stamp + VHD_EPOCH)}
+    return {**view, **kind, "time_stamp": utc(record.time_stamp + EPOCH)}
 
 
 def vhdx(record: VhdxRecord) -> View:

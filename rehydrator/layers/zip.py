@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime
 import struct
-import zlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from rehydrator.codecs.deflate_stream import stream_encoder
-from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.source import Source
 from rehydrator.disk.spool import spooled
 from rehydrator.errors import MismatchError, RehydratorError, UnsupportedError
@@ -31,7 +29,7 @@ from rehydrator.layers.c_zip import (
     Flag,
     LocalFileHeader,
 )
-from rehydrator.layers.forward import ForwardFile, matching
+from rehydrator.layers.forward import CheckedContent, ForwardFile, matching
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME
 from rehydrator.layers.zip_extra import pack_extra, parse_extra
 from rehydrator.layers.zip_read import ZipMember, member_content, read_member
@@ -141,21 +139,13 @@ class ZipFile(ForwardFile):
 
     def stream(self) -> Generator[bytes, None, None]:
         """Yield the file in pieces; raises MismatchError for content of another CRC or compressed size."""
-        crc32 = 0
-
-        def content() -> Iterator[Data]:
-            nonlocal crc32
-            for at in range(0, self._content.size, CHUNK):
-                piece = self._content.read(at, min(CHUNK, self._content.size - at))
-                crc32 = zlib.crc32(piece, crc32)
-                yield piece
-
+        content = CheckedContent(self._content)
         yield self._head
         size = 0
-        for piece in map(bytes, content()) if self._encoder is None else self._encoder(content()):
+        for piece in map(bytes, content) if self._encoder is None else self._encoder(iter(content)):
             size += len(piece)
             yield piece
-        if (size, crc32) != (self._data_size, self._record.crc32):
+        if (size, content.crc32) != (self._data_size, self._record.crc32):
             raise MismatchError("the content does not compress to the recorded size", expected=self._data_size)
         yield self._tail
 

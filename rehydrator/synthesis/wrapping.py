@@ -15,6 +15,7 @@ import msgspec
 from rehydrator.disk.source import Source
 from rehydrator.errors import UsageError
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE
+from rehydrator.layers.c_vhd import EPOCH
 from rehydrator.layers.c_vmdk import SECTOR
 from rehydrator.layers.qcow2_layout import guest_runs, sequential
 from rehydrator.layers.qcow2_record import Qcow2Record
@@ -29,7 +30,6 @@ _CLUSTER = 1 << 16
 _REFCOUNTS_PER_BLOCK = _CLUSTER // 2
 _MEMBER = "disk.raw"  # what gcp expects
 _HEADS, _SECTORS_PER_TRACK = 255, 63
-_VHD_EPOCH = 946_684_800  # 2000-01-01 UTC in seconds since 1970
 
 
 class Wrapped(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ def _vmdk(disk: Source, file: Wrapped) -> VmdkRecord:
 
 
 def _vhd(_disk: Source, file: Wrapped) -> VhdRecord:
-    return VhdRecord(time_stamp=max(file.epoch - _VHD_EPOCH, 0), unique_id=file.identity("disk"))
+    return VhdRecord(time_stamp=max(file.epoch - EPOCH, 0), unique_id=file.identity("disk"))
 
 
 def _vhdx(_disk: Source, file: Wrapped) -> VhdxRecord:

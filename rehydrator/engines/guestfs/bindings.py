@@ -31,9 +31,6 @@ class Handle(Protocol):
     def set_verbose(self, verbose: int) -> None:
         """Have the appliance talk on its console."""
 
-    def set_recovery_proc(self, recoveryproc: int) -> None:
-        """Have a process end the machine when this program dies."""
-
     def set_event_callback(self, cb: EventCallback, event_bitmask: int) -> int:
         """Call ``cb`` for events."""
 
