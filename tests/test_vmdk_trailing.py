@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from container_fuzz.vmdk_stream import GRAIN, SECTOR, write_stream
 from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.explain.peel import take_off
@@ -16,7 +17,6 @@ from rehydrator.layers.table import format_of
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_trailing import read_trailing
 from tests.support.cli import run
-from tests.support.vmdk_stream import GRAIN, SECTOR, write_stream
 
 SIZE = 1100 * GRAIN  # three tables, the one in the middle without grains
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
+from rehydrator.codecs import c_xz
+from rehydrator.codecs.c_xz import StreamFooter, StreamHeader
 from rehydrator.disk.c_gpt import GptHeader
+from rehydrator.disk.source import BytesSource
+from rehydrator.errors import RehydratorError
 from rehydrator.layers import c_vhdx
+from rehydrator.layers.c_gzip import Trailer
 from rehydrator.layers.c_tar import BLOCKSIZE, TMAGIC, PosixHeader
 from rehydrator.layers.c_vhd import COOKIE, DYNAMIC_COOKIE, DynamicHeader, Footer
+from rehydrator.layers.c_zip import CentralDirectoryHeader, EndRecord, LocalFileHeader
+from rehydrator.layers.gzip_read import read_header
 from rehydrator.layers.tar_header import checksum as tar_checksum
 from rehydrator.layers.vhd_footer import sealed as vhd_sealed
 from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE
 from rehydrator.layers.vhdx_tables import sealed
+from rehydrator.layers.zip_read import read_member
 
 _SECTOR = 512
+_MAX_CONTENT = 1 << 20
+_PATH = Path("repaired")
 
 
 def vhd(data: bytes) -> bytes:
@@ -72,3 +83,64 @@ def gpt(data: bytes) -> bytes:
     covered = (blank + data[_SECTOR + len(blank) : 2 * _SECTOR])[: header.HeaderSize]
     made = GptHeader.parse(blank).replaced(HeaderCRC32=zlib.crc32(covered)).pack()
     return data[:_SECTOR] + made + data[_SECTOR + len(made) :]
+
+
+def _inflated(data: bytes) -> tuple[bytes, int] | None:
+    """Return what a raw deflate stream holds and the stream's length; None for one that does not end."""
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = decoder.decompress(data, _MAX_CONTENT)
+    except zlib.error:
+        return None
+    return (content, len(data) - len(decoder.unused_data)) if decoder.eof else None
+
+
+def gzip(data: bytes) -> bytes:
+    """Repair the trailer of a gzip file, and end the file with it."""
+    try:
+        start = read_header(BytesSource(data), _PATH).length
+    except RehydratorError:
+        return data
+    found = _inflated(data[start:])
+    if found is None:
+        return data
+    content, length = found
+    return data[: start + length] + Trailer(CRC32=zlib.crc32(content), ISIZE=len(content)).pack()
+
+
+def zipped(data: bytes) -> bytes:
+    """Repair the CRC-32 of a zip file's member in both of its headers."""
+    try:
+        member = read_member(BytesSource(data), _PATH)
+    except RehydratorError:
+        return data
+    held = data[member.data_at : member.data_at + member.data_size]
+    found = _inflated(held) if member.central.compression_method else (held, len(held))
+    if found is None:
+        return data
+    central_at = EndRecord.parse(data, len(data) - EndRecord.SIZE).central_directory_offset
+    local = member.local.replaced(crc_32=zlib.crc32(found[0])).pack()
+    central = member.central.replaced(crc_32=zlib.crc32(found[0])).pack()
+    return local + data[LocalFileHeader.SIZE : central_at] + central + data[central_at + CentralDirectoryHeader.SIZE :]
+
+
+def xz(data: bytes) -> bytes:
+    """Repair the CRC-32 of header, first block header, index and footer of a .xz file."""
+    made = bytearray(data)
+    if len(data) < StreamHeader.SIZE + StreamFooter.SIZE + 1:
+        return data
+    footer = len(data) - StreamFooter.SIZE
+    index = c_xz.index_size(StreamFooter.parse(data, footer))
+    covered = [
+        (StreamHeader.offset_of("stream_flags"), StreamHeader.offset_of("crc32")),
+        (StreamHeader.SIZE, StreamHeader.SIZE + (data[StreamHeader.SIZE] + 1) * 4 - 4),
+        (footer - index, footer - 4),
+    ]
+    for start, end in covered:
+        if 0 < start < end <= footer - 4:
+            made[end : end + 4] = zlib.crc32(made[start:end]).to_bytes(4, "little")
+    sealed_part = made[
+        footer + StreamFooter.offset_of("backward_size") : footer + StreamFooter.offset_of("footer_magic")
+    ]
+    made[footer : footer + 4] = zlib.crc32(sealed_part).to_bytes(4, "little")
+    return bytes(made)

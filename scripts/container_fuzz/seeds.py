@@ -7,8 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from .vmdk_stream import GRAIN, write_stream
+
 _DISK_SIZE = (3 << 20) + 512
 _PIECES = 12
+_FILE_SIZE = 200_000  # of what is compressed: each input is decompressed and compressed again as a whole
 
 # container, options of qemu-img
 _IMAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -16,6 +19,7 @@ _IMAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("qcow2", ("qcow2", "-o", "compat=0.10")),
     ("qcow2", ("qcow2", "-o", "cluster_size=1024")),
     ("qcow2", ("qcow2", "-c")),
+    ("qcow2", ("qcow2", "-c", "-o", "compression_type=zstd")),
     ("vmdk", ("vmdk", "-o", "subformat=streamOptimized")),
     ("vmdk", ("vmdk", "-o", "subformat=monolithicSparse")),
     ("vhd", ("vpc", "-o", "subformat=fixed,force_size")),
@@ -27,8 +31,9 @@ _COMPRESSORS = (
     ("gzip", "-9"),
     ("gzip", "-6", "-n"),
     ("xz", "-1", "-T1"),
-    ("xz", "-0", "-T2", "--block-size=1MiB"),
+    ("xz", "-0", "-T2", "--block-size=64KiB"),
     ("zip", "-q", "-9"),
+    ("zip", "-q", "-0"),
 )
 
 
@@ -38,12 +43,9 @@ class SeedMaker:
     def __init__(self, work: Path) -> None:
         self._work = work
         self._disk = work / "disk.raw"
-        order = random.Random(1)
-        content = bytearray(_DISK_SIZE)
-        for _ in range(_PIECES):
-            at = order.randrange(_DISK_SIZE // 4096) * 4096
-            content[at : at + 600] = order.randbytes(200) + b"text " * 80
-        self._disk.write_bytes(content)
+        self._disk.write_bytes(_content(_DISK_SIZE))
+        self._file = work / "file"
+        self._file.write_bytes(_content(_FILE_SIZE))
         self._run(
             "sfdisk", "-q", "--no-reread", "--no-tell-kernel", self._disk, text="label: gpt\nsize=2048\nsize=1024\n"
         )
@@ -63,6 +65,12 @@ class SeedMaker:
                 self._run("qemu-img", "convert", "-f", "raw", self._disk, image, "-O", *options)
                 yield image.read_bytes()
 
+    def streams(self) -> Iterator[bytes]:
+        """Yield a VMDK that was written as a stream, with its directory at the end."""
+        image = self._work / "stream"
+        write_stream(self.disk()[: _DISK_SIZE // GRAIN * GRAIN], image)
+        yield image.read_bytes()
+
     def archives(self) -> Iterator[bytes]:
         """Yield tar archives of the disk and a small file."""
         archive = self._work / "archive"
@@ -72,16 +80,16 @@ class SeedMaker:
             yield archive.read_bytes()
 
     def compressed(self, program: str) -> Iterator[bytes]:
-        """Yield the disk, compressed."""
+        """Yield a file, compressed."""
         for command in _COMPRESSORS:
             if command[0] == program:
-                made = self._work / f"disk.{program}"
+                made = self._work / f"file.{program}"
                 made.unlink(missing_ok=True)
                 if program == "zip":
-                    self._run(*command, made, self._disk.name)
+                    self._run(*command, made, self._file.name)
                 else:
                     with made.open("wb") as stream:
-                        subprocess.run([*command, "-c", self._disk], check=True, stdout=stream)
+                        subprocess.run([*command, "-c", self._file], check=True, stdout=stream)
                 yield made.read_bytes()
 
     def chain(self) -> Iterator[bytes]:
@@ -92,3 +100,13 @@ class SeedMaker:
             self._run("gzip", "-f", "-S", ".compressed", "layer")
             self._run("tar", "--format=posix", "-cf", "archive", "small", "layer.compressed")
             yield (self._work / "archive").read_bytes()
+
+
+def _content(size: int) -> bytes:
+    """Return zeros with pieces of noise and text in them."""
+    order = random.Random(1)
+    content = bytearray(size)
+    for _ in range(_PIECES):
+        at = order.randrange(size // 4096) * 4096
+        content[at : at + 600] = order.randbytes(200) + b"text " * 80
+    return bytes(content)

@@ -18,8 +18,10 @@ from rehydrator.errors import RehydratorError
 from rehydrator.explain.peel import take_off
 from rehydrator.intake.decompress import pieces
 from rehydrator.layers.base import Unwrapped
-from rehydrator.layers.table import FORMATS, format_of, layer_for
+from rehydrator.layers.table import FORMATS, Format, format_of, layer_for
 from rehydrator.layers.views import view_of
+from rehydrator.layers.vmdk import VmdkLayer
+from rehydrator.layers.vmdk_trailing import read_trailing
 from rehydrator.manifest import text
 from rehydrator.manifest.schema import Manifest
 from rehydrator.release.formats import Compression
@@ -48,7 +50,14 @@ class Target(msgspec.Struct, frozen=True):
 
 def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     """Yield all targets, with their seeds."""
-    repairs = {"vhd": repair.vhd, "vhdx": repair.vhdx, "tar": repair.tar}
+    repairs = {
+        "vhd": repair.vhd,
+        "vhdx": repair.vhdx,
+        "tar": repair.tar,
+        "gzip": repair.gzip,
+        "xz": repair.xz,
+        "zip": repair.zipped,
+    }
     seeds: dict[str, list[bytes]] = {
         "qcow2": list(maker.images("qcow2")),
         "vmdk": list(maker.images("vmdk")),
@@ -60,12 +69,13 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
         "zip": list(maker.compressed("zip")),
     }
     for item in FORMATS:
-        yield Target(item.name, _damaged(seeds[item.name], repairs.get(item.name)), _layer_parser(item.name))
+        yield Target(item.name, _damaged(seeds[item.name], repairs.get(item.name)), _layer_parser(item))
+    yield Target("vmdk-trailing", _damaged(list(maker.streams()), None), _open_trailing)
     yield Target("chain", _damaged(list(maker.chain()), repair.tar), _take_off)
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
     for compression in _COMPRESSIONS:
-        seeds_of = list(maker.compressed(compression))
-        yield Target(f"intake-{compression}", _damaged(seeds_of, None), _decompressor(compression))
+        inputs = _damaged(seeds[compression], repairs[compression])
+        yield Target(f"intake-{compression}", inputs, _decompressor(compression))
     yield Target("manifest", _damaged(manifests, None), _read_manifest)
     yield Target("manifest-values", _forged_manifests(manifests), _read_manifest)
     known = [unwrapped for row in seeds.values() for seed in row if (unwrapped := _unwrapped(seed))]
@@ -85,8 +95,8 @@ def _damaged(seeds: list[bytes], fix: Callable[[bytes], bytes] | None) -> Callab
 # -- layers
 
 
-def _layer_parser(name: str) -> Callable[[bytes], None]:
-    layer = next(item.layer for item in FORMATS if item.name == name)
+def _layer_parser(item: Format) -> Callable[[bytes], None]:
+    layer = item.layer
 
     def parse(data: bytes) -> None:
         outer = BytesSource(data)
@@ -104,6 +114,14 @@ def _layer_parser(name: str) -> Callable[[bytes], None]:
                 raise NotExactError(f"other bytes from {at:#x} on")
 
     return parse
+
+
+def _open_trailing(data: bytes) -> None:
+    """Read what is not written again; every grain of it is decompressed."""
+    unwrapped = read_trailing(BytesSource(data), _PATH)
+    unwrapped.inner.nonzero()
+    VmdkLayer().describe(unwrapped.record)
+    view_of(unwrapped.record)
 
 
 def _look_at(source: Source) -> None:
