@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rehydrator.edits.blocks import Blocks, ByteRun
 from rehydrator.edits.grow import Grow
 from rehydrator.errors import CorruptError, UnsupportedError
-from rehydrator.layers.qcow2_record import Extension, FeatureName, GuestRun, Kind, Qcow2Record, Run
+from rehydrator.layers.block_runs import BlockRun
+from rehydrator.layers.qcow2_record import Extension, FeatureName, Kind, Qcow2Record, Run
 from rehydrator.layers.table import LayerRecord
 from rehydrator.manifest.schema import (
     BlobRef,
@@ -47,7 +48,7 @@ RECORD = Qcow2Record(
     refcount_blocks=(2, 7),
     feature_names=(FeatureName(0, 1, 'name "quoted" ü'),),
     extensions=[Extension(7, b"\0\xff")],
-    allocation=[GuestRun(0, 5), GuestRun(9, 1)],
+    allocation=[BlockRun(0, 5), BlockRun(9, 1)],
     placement=[Run(Kind.DATA, 4, 0, 1)],
 )
 RUNS = [ByteRun(offset, 2) for offset in range(0, 900, 9)]

@@ -15,10 +15,11 @@ from rehydrator.codecs import zstd
 from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
 from rehydrator.layers.base import Unwrapped
+from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.c_qcow2 import OFFSET_MASK, OFLAG_COMPRESSED, CompressedDescriptor, Header
 from rehydrator.layers.packed_record import Patched
 from rehydrator.layers.qcow2 import Qcow2Layer
-from rehydrator.layers.qcow2_record import GuestRun, Qcow2Record
+from rehydrator.layers.qcow2_record import Qcow2Record
 from tests.support.cli import fine
 from tests.support.compressible import compressible
 from tests.support.disks import MIB, metal_disk, sibling
@@ -336,7 +337,7 @@ def test_forged_records(good: bytes) -> None:
     for tables in ([b""], [sizes[:-1]], [sizes + b"\0\0"], [b"\xff" * len(sizes)], [sizes, b""]):
         with pytest.raises(MismatchError):
             LAYER.wrap(disk, record, tables)
-    for allocation in ([GuestRun(0, 1 << 60)], [GuestRun(-1, 20)], [GuestRun(0, 21)], [GuestRun(0, 0)]):
+    for allocation in ([BlockRun(0, 1 << 60)], [BlockRun(-1, 20)], [BlockRun(0, 21)], [BlockRun(0, 0)]):
         with pytest.raises(MismatchError):
             LAYER.wrap(disk, msgspec.structs.replace(record, allocation=allocation), [sizes])
     with pytest.raises(MismatchError, match="patches"):

@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehydrator.disk.extents import Extent, merge
-from rehydrator.layers.qcow2_layout import Layout, fixed_runs, guest_runs, join_runs, sequential
-from rehydrator.layers.qcow2_record import GuestRun, Kind, Qcow2Record, Run
+from rehydrator.layers.block_runs import BlockRun, nonzero_runs
+from rehydrator.layers.qcow2_layout import Layout, fixed_runs, join_runs, sequential
+from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 
 BITS = 9
 CLUSTER = 1 << BITS
 PER_TABLE = CLUSTER // 8
 
 guests = st.sets(st.integers(0, 4 * PER_TABLE), max_size=60).map(
-    lambda indices: guest_runs((Extent(index * CLUSTER, 1) for index in sorted(indices)), CLUSTER)
+    lambda indices: list(nonzero_runs((Extent(index * CLUSTER, 1) for index in sorted(indices)), CLUSTER))
 )
 
 
@@ -34,16 +35,16 @@ def record(refcount_blocks: list[int], l1_table: int = 3) -> Qcow2Record:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 1500)), max_size=9))
-def test_guest_runs(pairs: list[tuple[int, int]]) -> None:
+def test_nonzero_runs(pairs: list[tuple[int, int]]) -> None:
     extents = list(merge(Extent(*pair) for pair in sorted(pairs)))
     naive = {byte // CLUSTER for extent in extents for byte in range(extent.offset, extent.end)}
-    runs = guest_runs(extents, CLUSTER)
+    runs = list(nonzero_runs(extents, CLUSTER))
     assert {index for run in runs for index in range(run.start, run.end)} == naive
     assert all(before.end < after.start for before, after in pairwise(runs))
 
 
 @given(guests, st.sets(st.integers(4, 90), min_size=1, max_size=5))
-def test_sequential_layout(allocated: list[GuestRun], scattered: set[int]) -> None:
+def test_sequential_layout(allocated: list[BlockRun], scattered: set[int]) -> None:
     """Every cluster has its place once, in guest order, without gaps, each L2 table right before its data."""
     description = record([2, *sorted(scattered)])
     runs = sequential(description, allocated).runs
@@ -67,7 +68,7 @@ def test_sequential_layout(allocated: list[GuestRun], scattered: set[int]) -> No
 
 
 @given(guests, st.data())
-def test_lookups_of_a_layout(allocated: list[GuestRun], data: st.DataObject) -> None:
+def test_lookups_of_a_layout(allocated: list[BlockRun], data: st.DataObject) -> None:
     layout = sequential(record([2]), allocated)
     assert layout.overlap() is None
     by_host = {run.host + step: (run.kind, run.index + step) for run in layout.runs for step in range(run.count)}

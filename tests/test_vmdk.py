@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from rehydrator.codecs.deflate import encoder
 from rehydrator.disk.source import BytesSource, FileSource, Source
 from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.c_vmdk import SECTOR
 from rehydrator.layers.table import format_of
 from rehydrator.layers.vmdk import VmdkLayer
-from rehydrator.layers.vmdk_record import GrainRun, VmdkRecord
+from rehydrator.layers.vmdk_record import VmdkRecord
 from tests.support.disks import MIB, random_sparse
 
 LAYER = VmdkLayer()
@@ -168,11 +169,11 @@ def test_unusual_but_possible_layouts() -> None:
         overhead=70,
         unclean_shutdown=1,
         padding=3,
-        grains=[GrainRun(2, 3), GrainRun(0, 2)],
+        grains=[BlockRun(2, 3), BlockRun(0, 2)],
     )
     record = exact(unusual)
     assert (record.gd_offset, record.overhead, record.padding) == (60, 70, 3)
-    assert record.grains == [GrainRun(2, 3), GrainRun(0, 2)]
+    assert record.grains == [BlockRun(2, 3), BlockRun(0, 2)]
     assert record.descriptor == ["# a", "äöü"]
 
 
@@ -223,10 +224,10 @@ def test_a_disk_that_does_not_belong_to_the_record() -> None:
         {"flags": -1},
         {"unclean_shutdown": 256},
         {"descriptor": ["x" * 20 * 512, ""]},
-        {"grains": [GrainRun(0, 5)]},
-        {"grains": [GrainRun(-1, 4)]},
-        {"grains": [GrainRun(0, 3), GrainRun(2, 1)]},
-        {"grains": [GrainRun(0, 1 << 60)]},
+        {"grains": [BlockRun(0, 5)]},
+        {"grains": [BlockRun(-1, 4)]},
+        {"grains": [BlockRun(0, 3), BlockRun(2, 1)]},
+        {"grains": [BlockRun(0, 1 << 60)]},
         {"grains": []},
     ],
     ids=str,

@@ -1,4 +1,4 @@
-"""Which blocks of a disk a dynamic container holds, and in which order."""
+"""Which blocks of a disk a container holds, and in which order: clusters of qcow2, grains of VMDK, blocks of VHD."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from rehydrator.disk.extents import Extent, ExtentMap, merge
+from rehydrator.disk.extents import Extent, merge
 
 
 class BlockRun(msgspec.Struct, array_like=True, frozen=True):
@@ -15,9 +15,14 @@ class BlockRun(msgspec.Struct, array_like=True, frozen=True):
     start: int
     count: int
 
+    @property
+    def end(self) -> int:
+        """First guest block after the run."""
+        return self.start + self.count
 
-def nonzero_runs(nonzero: ExtentMap, block_size: int) -> Iterator[BlockRun]:
-    """Yield the runs of blocks that hold a non-zero byte."""
+
+def nonzero_runs(nonzero: Iterable[Extent], block_size: int) -> Iterator[BlockRun]:
+    """Yield the runs of blocks that an ordered sequence of extents, those of non-zero bytes, touches."""
     touched = (Extent(start := extent.offset // block_size, -(-extent.end // block_size) - start) for extent in nonzero)
     for run in merge(touched):
         yield BlockRun(*run)

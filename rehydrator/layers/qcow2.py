@@ -14,15 +14,16 @@ from rehydrator.disk.extents import chunks, is_zero
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.base import Unwrapped
+from rehydrator.layers.block_runs import BlockRun, nonzero_runs
 from rehydrator.layers.c_qcow2 import CompressionType
 from rehydrator.layers.packed import ChunkEncoder, Survey, find_encoder, survey
 from rehydrator.layers.packed_record import words
 from rehydrator.layers.qcow2_compressed import CompressedClusters
 from rehydrator.layers.qcow2_disk import Qcow2Disk, shape_of
 from rehydrator.layers.qcow2_image import Qcow2Image, pack_sizes
-from rehydrator.layers.qcow2_layout import Layout, guest_runs, sequential
+from rehydrator.layers.qcow2_layout import Layout, sequential
 from rehydrator.layers.qcow2_read import Qcow2Structure, read_image
-from rehydrator.layers.qcow2_record import GuestRun, Kind, Qcow2Record
+from rehydrator.layers.qcow2_record import Kind, Qcow2Record
 
 
 class Qcow2Layer:
@@ -95,7 +96,7 @@ def _exact(layout: Layout, found: Survey, cluster_size: int) -> Layout:
 
 def _placed(record: Qcow2Record, layout: Layout, disk: Qcow2Disk) -> tuple[Qcow2Record, Sequence[int] | None]:
     """Return the record with the shortest allocation and placement that give ``layout``, and the sizes in its order."""
-    nonzero = guest_runs(disk.nonzero(), record.cluster_size)
+    nonzero = list(nonzero_runs(disk.nonzero(), record.cluster_size))
     sizes = _sizes(nonzero, layout.compressed)
     if sequential(record, nonzero, sizes) == layout:
         return record, sizes
@@ -110,7 +111,7 @@ def _placed(record: Qcow2Record, layout: Layout, disk: Qcow2Disk) -> tuple[Qcow2
     return msgspec.structs.replace(record, placement=layout.runs), None
 
 
-def _sizes(runs: Sequence[GuestRun], compressed: CompressedClusters) -> Sequence[int] | None:
+def _sizes(runs: Sequence[BlockRun], compressed: CompressedClusters) -> Sequence[int] | None:
     """Return the compressed size of each allocated guest cluster, 0 for a plain one; None if all are plain."""
     if not len(compressed):
         return None
@@ -123,11 +124,11 @@ def _sizes(runs: Sequence[GuestRun], compressed: CompressedClusters) -> Sequence
     return sizes
 
 
-def _ascending(runs: Iterable[GuestRun]) -> list[GuestRun]:
-    joined: list[GuestRun] = []
+def _ascending(runs: Iterable[BlockRun]) -> list[BlockRun]:
+    joined: list[BlockRun] = []
     for run in sorted(runs, key=lambda item: item.start):
         if joined and run.start == joined[-1].end:
-            joined[-1] = GuestRun(joined[-1].start, joined[-1].count + run.count)
+            joined[-1] = BlockRun(joined[-1].start, joined[-1].count + run.count)
         else:
             joined.append(run)
     return joined

@@ -11,6 +11,7 @@ from rehydrator.disk.extents import Data, Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError
 from rehydrator.layers import size_table
+from rehydrator.layers.block_runs import nonzero_runs
 from rehydrator.layers.c_qcow2 import (
     DEFAULT_REFCOUNT_ORDER,
     ENTRY_SIZE,
@@ -31,7 +32,7 @@ from rehydrator.layers.c_qcow2 import (
 )
 from rehydrator.layers.packed import Packer, Packing, sizes_of, split_tables
 from rehydrator.layers.qcow2_disk import encoder_of, shape_of
-from rehydrator.layers.qcow2_layout import Layout, guest_runs, sequential
+from rehydrator.layers.qcow2_layout import Layout, sequential
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 
 
@@ -64,7 +65,7 @@ class Qcow2Image(Source):
             return Layout(record.placement)
         allocated = record.allocation
         if allocated == "nonzero":
-            allocated = guest_runs(self._disk.nonzero(), self._cluster)
+            allocated = list(nonzero_runs(self._disk.nonzero(), self._cluster))
         if not record.encoder:
             return sequential(record, allocated)
         count = sum(run.count for run in allocated)

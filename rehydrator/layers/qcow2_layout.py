@@ -6,22 +6,10 @@ import bisect
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 
-from rehydrator.disk.extents import Extent
+from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE, REFCOUNT_SIZE
 from rehydrator.layers.qcow2_compressed import CompressedClusters
-from rehydrator.layers.qcow2_record import GuestRun, Kind, Qcow2Record, Run
-
-
-def guest_runs(extents: Iterable[Extent], cluster_size: int) -> list[GuestRun]:
-    """Return the runs of guest clusters that an ordered sequence of extents touches."""
-    runs: list[GuestRun] = []
-    for extent in extents:
-        start, end = extent.offset // cluster_size, -(-extent.end // cluster_size)
-        if runs and start <= runs[-1].end:
-            runs[-1] = GuestRun(runs[-1].start, max(runs[-1].end, end) - runs[-1].start)
-        else:
-            runs.append(GuestRun(start, end - start))
-    return runs
+from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 
 
 def join_runs(runs: Iterable[Run]) -> Iterator[Run]:
@@ -110,7 +98,7 @@ class _Allocator:
             self._free_byte = 0
 
 
-def sequential(record: Qcow2Record, allocated: Iterable[GuestRun], sizes: Sequence[int] | None = None) -> Layout:
+def sequential(record: Qcow2Record, allocated: Iterable[BlockRun], sizes: Sequence[int] | None = None) -> Layout:
     """Lay ``allocated`` guest clusters out as qemu does, in this order, around the fixed clusters.
 
     An L2 table takes a host cluster before its first guest cluster. ``sizes`` has the compressed size of each guest
@@ -201,16 +189,16 @@ class Layout:
             if low < high:
                 yield Run(run.kind, low, run.index + low - run.host, high - low)
 
-    def in_file_order(self, cluster_size: int) -> list[GuestRun]:
+    def in_file_order(self, cluster_size: int) -> list[BlockRun]:
         """Return the guest clusters, stored either way, as they lie in the file: the order of their allocation."""
         plain = ((run.host * cluster_size, run.index, run.count) for run in self.runs if run.kind is Kind.DATA)
         packed = (
             (offset, guest, 1) for offset, guest in zip(self.compressed.offsets, self.compressed.guests, strict=True)
         )
-        runs: list[GuestRun] = []
+        runs: list[BlockRun] = []
         for _, guest, count in heapq.merge(plain, packed):
             if runs and guest == runs[-1].end:
-                runs[-1] = GuestRun(runs[-1].start, runs[-1].count + count)
+                runs[-1] = BlockRun(runs[-1].start, runs[-1].count + count)
             else:
-                runs.append(GuestRun(guest, count))
+                runs.append(BlockRun(guest, count))
         return runs

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.c_qcow2 import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
 from rehydrator.layers.packed_record import Patched
 
@@ -41,18 +42,6 @@ class Run(msgspec.Struct, array_like=True, frozen=True):
     host: int
     index: int
     count: int
-
-
-class GuestRun(msgspec.Struct, array_like=True, frozen=True):
-    """``count`` allocated guest clusters from ``start`` on."""
-
-    start: int
-    count: int
-
-    @property
-    def end(self) -> int:
-        """First guest cluster after the run."""
-        return self.start + self.count
 
 
 class FeatureName(msgspec.Struct, array_like=True, frozen=True):
@@ -107,7 +96,7 @@ class Qcow2Record(msgspec.Struct, tag="qcow2", tag_field="layer", frozen=True, o
     compression_type: int = 0
     feature_names: tuple[FeatureName, ...] = QEMU_FEATURE_NAMES
     extensions: list[Extension] = []
-    allocation: Literal["nonzero"] | list[GuestRun] = "nonzero"
+    allocation: Literal["nonzero"] | list[BlockRun] = "nonzero"
     placement: Literal["sequential"] | list[Run] = "sequential"
     encoder: str = ""
     tables: list[str] = []

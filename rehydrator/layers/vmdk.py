@@ -6,7 +6,7 @@ import array
 import bisect
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from rehydrator.disk.extents import Data, Extent, chunks
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
+from rehydrator.layers.block_runs import BlockRun, nonzero_runs, runs_of
 from rehydrator.layers.c_vmdk import (
     COMPRESSION_DEFLATE,
     ENTRY_SIZE,
@@ -31,7 +32,7 @@ from rehydrator.layers.c_vmdk import (
 from rehydrator.layers.packed import Packer, Packing, find_encoder, sizes_of, split_tables, survey
 from rehydrator.layers.packed_record import words
 from rehydrator.layers.vmdk_read import VmdkDisk, read_structure
-from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, GrainRun, VmdkRecord, whole_grain_padding
+from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
 
 _MAX_CAPACITY = 1 << 32
 
@@ -48,8 +49,8 @@ class VmdkLayer:
             found = survey(disk.grains, encoder, USUAL, structure.record.grain_size * SECTOR)
         except (UnsupportedError, CorruptError) as error:
             raise error.located(path) from error
-        runs = list(_runs(item.grain for item in structure.grains))
-        usual = runs == list(_nonzero_runs(disk, structure.record.grain_size))
+        runs = list(runs_of(item.grain for item in structure.grains))
+        usual = runs == list(nonzero_runs(disk.nonzero(), structure.record.grain_size * SECTOR))
         record = compact(
             msgspec.structs.replace(
                 structure.record,
@@ -71,33 +72,6 @@ class VmdkLayer:
         order = "grains in guest order" if record.grains == "nonzero" else "explicit grain order"
         encoder = words(record.deflate, record.patched, "grain") if record.deflate else "its tables at the end"
         return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}, {encoder}"
-
-
-def _runs(grains: Iterator[int]) -> Iterator[GrainRun]:
-    start = count = 0
-    for grain in grains:
-        if count and grain == start + count:
-            count += 1
-            continue
-        if count:
-            yield GrainRun(start, count)
-        start, count = grain, 1
-    if count:
-        yield GrainRun(start, count)
-
-
-def _nonzero_runs(disk: Source, grain_size: int) -> Iterator[GrainRun]:
-    """Yield the runs of grains that hold a non-zero byte."""
-    size = grain_size * SECTOR
-    end = 0
-
-    def grains() -> Iterator[int]:
-        nonlocal end
-        for extent in disk.nonzero():
-            yield from range(max(extent.offset // size, end), -(-extent.end // size))
-            end = -(-extent.end // size)
-
-    return _runs(grains())
 
 
 def _check(outer: Source, again: VmdkImage, path: Path) -> None:
@@ -122,7 +96,9 @@ class VmdkImage(Source):
         self._geometry = Geometry(record, self._capacity)
         if not self._geometry.possible:
             raise MismatchError("the VMDK record holds impossible positions")
-        runs = _nonzero_runs(disk, record.grain_size) if record.grains == "nonzero" else record.grains
+        runs = record.grains
+        if runs == "nonzero":
+            runs = list(nonzero_runs(disk.nonzero(), record.grain_size * SECTOR))
         self._grains = array.array("I", _numbers(runs, self._geometry.grains))
         table, patches = split_tables(tables, record.patched)
         packing = Packing(deflate.encoder(record.deflate), USUAL, record.grain_size * SECTOR, patches, padded=False)
@@ -239,7 +215,7 @@ def _little_endian(values: array.array[int]) -> bytes:
     return values.tobytes()
 
 
-def _numbers(runs: Iterator[GrainRun] | list[GrainRun], limit: int) -> Iterator[int]:
+def _numbers(runs: Iterable[BlockRun], limit: int) -> Iterator[int]:
     """Yield the grains of all runs; refuse one that the disk does not have or that comes twice."""
     seen = bytearray(limit)
     for run in runs:

@@ -12,16 +12,9 @@ from typing import Literal
 
 import msgspec
 
+from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.c_vmdk import ENTRY_SIZE, MAX_GRAIN_SIZE, NUM_GTES_PER_GT, SECTOR, Flag
 from rehydrator.layers.packed_record import Patched
-
-
-class GrainRun(msgspec.Struct, array_like=True, frozen=True):
-    """``count`` stored grains from ``start`` on."""
-
-    start: int
-    count: int
-
 
 QEMU_FLAGS = int(Flag.VALID_NEW_LINE_DETECTION | Flag.REDUNDANT_GRAIN_TABLE | Flag.COMPRESSED | Flag.MARKERS)
 MAX_PADDING = 2 * MAX_GRAIN_SIZE
@@ -46,7 +39,7 @@ class VmdkRecord(msgspec.Struct, tag="vmdk", tag_field="layer", frozen=True, omi
     gd_offset: int | Literal["after_rgd"] = "after_rgd"
     overhead: int | Literal["aligned"] = "aligned"
     unclean_shutdown: int = 0
-    grains: Literal["nonzero"] | list[GrainRun] = "nonzero"
+    grains: Literal["nonzero"] | list[BlockRun] = "nonzero"
     padding: int | Literal["whole_grain"] = "whole_grain"
     patched: Patched | None = None
 

@@ -14,10 +14,11 @@ import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.errors import UsageError
+from rehydrator.layers.block_runs import nonzero_runs
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE
 from rehydrator.layers.c_vhd import EPOCH
 from rehydrator.layers.c_vmdk import SECTOR
-from rehydrator.layers.qcow2_layout import guest_runs, sequential
+from rehydrator.layers.qcow2_layout import sequential
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.layers.table import LayerRecord
 from rehydrator.layers.tar_record import TarMember, TarRecord
@@ -47,7 +48,7 @@ def _qcow2(disk: Source, _file: Wrapped) -> Qcow2Record:
     """Lay the file out with all refcount blocks at its beginning."""
     guests = -(-disk.size // _CLUSTER)
     l1_size = max(-(-guests // (_CLUSTER // ENTRY_SIZE)), 1)
-    allocated = guest_runs(disk.nonzero(), _CLUSTER)
+    allocated = list(nonzero_runs(disk.nonzero(), _CLUSTER))
     record = Qcow2Record(file_size=0, l1_size=l1_size)
     blocks = total = 0
     while blocks * _REFCOUNTS_PER_BLOCK < total or not total:
