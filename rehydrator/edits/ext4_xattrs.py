@@ -14,7 +14,7 @@ from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
 from rehydrator.errors import CorruptError, StoreDamagedError
 from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.c_ext4 import XATTR_MAGIC, XattrHeader
+from rehydrator.fs.ext4.c_ext4_xattr import XATTR_MAGIC, XattrHeader
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.ext4.xattr_block import Attribute, attribute_block, attributes
 

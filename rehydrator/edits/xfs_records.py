@@ -16,6 +16,9 @@ from rehydrator.edits.fields import changed
 from rehydrator.edits.literal import literal_runs
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.words import counted
+from rehydrator.edits.xfs_buffer_regions import told_buffer
+from rehydrator.edits.xfs_inode_regions import told_inode
+from rehydrator.edits.xfs_intent_regions import INTENTS, told_chunk, told_intent
 from rehydrator.edits.xfs_items import (
     LoggedBuffer,
     LoggedBytes,
@@ -27,14 +30,7 @@ from rehydrator.edits.xfs_items import (
     LoggedUnmount,
     NewRecord,
 )
-from rehydrator.edits.xfs_regions import (
-    INTENTS,
-    Shadow,
-    told_buffer,
-    told_chunk,
-    told_inode,
-    told_intent,
-)
+from rehydrator.edits.xfs_shadow import Shadow
 from rehydrator.edits.xfs_writer import Writer, transaction, unmount
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.xfs.c_xfs_log import (

@@ -13,6 +13,9 @@ from typing import NamedTuple
 from rehydrator.edits.fields import updated
 from rehydrator.edits.literal import write_runs
 from rehydrator.edits.replay import Replay
+from rehydrator.edits.xfs_buffer_regions import buffer_regions
+from rehydrator.edits.xfs_inode_regions import inode_regions
+from rehydrator.edits.xfs_intent_regions import chunk_regions, intent_regions
 from rehydrator.edits.xfs_items import (
     LoggedBuffer,
     LoggedBytes,
@@ -27,7 +30,7 @@ from rehydrator.edits.xfs_items import (
     NewRecord,
 )
 from rehydrator.edits.xfs_log_blocks import LogBlocks, at_block
-from rehydrator.edits.xfs_regions import Shadow, buffer_regions, chunk_regions, inode_regions, intent_regions
+from rehydrator.edits.xfs_shadow import Shadow
 from rehydrator.errors import StoreDamagedError
 from rehydrator.fs.xfs.c_xfs_log import (
     BBSIZE,
