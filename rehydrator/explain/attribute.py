@@ -15,7 +15,7 @@ from rehydrator.explain.causes import IN_FILES, Cause, Reason, reason
 from rehydrator.explain.compare import Difference, count, differences, runs
 from rehydrator.explain.owners import DiskOwners, Owner, together
 from rehydrator.explain.tree import Evidence
-from rehydrator.fs.ext4.c_ext4 import DIR_TAIL_TYPE, DirTail
+from rehydrator.fs.ext4.c_ext4_dir import DIR_TAIL_TYPE, DirTail
 from rehydrator.fs.place import Kind
 
 _CONTENT = frozenset({Kind.FILE_DATA, Kind.SYMLINK})

@@ -1,6 +1,6 @@
 """On-disk structures of ext4.
 
-Source: Linux ``fs/ext4/ext4.h``, ``ext4_extents.h``, ``xattr.h``, ``namei.c``; the field names are the kernel's (the
+Source: Linux ``fs/ext4/ext4.h``, ``ext4_extents.h``; the field names are the kernel's (the
 short macro names for members of unions). All numbers are little-endian.
 """
 
@@ -13,10 +13,8 @@ from rehydrator.binary import Structure, field
 SUPER_OFFSET = 1024
 SUPER_MAGIC = 0xEF53
 EXTENT_MAGIC = 0xF30A
-XATTR_MAGIC = 0xEA020000
 ORPHAN_MAGIC = 0x0B10CA04
 ORPHAN_SIZE = 4  # bytes of an entry of the orphan file, a little-endian inode number
-DIR_TAIL_TYPE = 0xDE
 CHECKSUM_CRC32C = 1
 GOOD_OLD_REV = 0
 GOOD_OLD_INODE_SIZE = 128
@@ -362,106 +360,6 @@ class ExtentTail(Structure, byteorder="<"):
     """``struct ext4_extent_tail``: behind ``eh_max`` entries of an extent block."""
 
     et_checksum: int = field("I")
-
-
-class DirEntry(Structure, byteorder="<"):
-    """``struct ext4_dir_entry_2`` without its name, 8 bytes."""
-
-    inode: int = field("I")
-    rec_len: int = field("H")
-    name_len: int = field("B")
-    file_type: int = field("B")
-
-
-class DirTail(Structure, byteorder="<"):
-    """``struct ext4_dir_entry_tail``: the last 12 bytes of a directory block."""
-
-    det_reserved_zero1: int = field("I")
-    det_rec_len: int = field("H")
-    det_reserved_zero2: int = field("B")
-    det_reserved_ft: int = field("B")
-    det_checksum: int = field("I")
-
-
-class DxRootInfo(Structure, byteorder="<"):
-    """``struct dx_root_info``: in block 0 of an indexed directory, behind ``.`` and ``..``."""
-
-    reserved_zero: int = field("I")
-    hash_version: int = field("B")
-    info_length: int = field("B")
-    indirect_levels: int = field("B")
-    unused_flags: int = field("B")
-
-
-class DxCountLimit(Structure, byteorder="<"):
-    """``struct dx_countlimit``: over the hash of the first ``dx_entry``."""
-
-    limit: int = field("H")
-    count: int = field("H")
-
-
-class DxEntry(Structure, byteorder="<"):
-    """``struct dx_entry``, 8 bytes."""
-
-    hash: int = field("I")
-    block: int = field("I")
-
-
-class DxTail(Structure, byteorder="<"):
-    """``struct dx_tail``: behind ``limit`` index entries."""
-
-    dt_reserved: int = field("I")
-    dt_checksum: int = field("I")
-
-
-class DxMapEntry(Structure, byteorder="<"):
-    """``struct dx_map_entry``: by which a split sorts entries, at the end of the new block until entries lie there."""
-
-    hash: int = field("I")
-    offs: int = field("H")
-    size: int = field("H")
-
-
-class XattrHeader(Structure, byteorder="<"):
-    """``struct ext4_xattr_header``: the first 32 bytes of an attribute block."""
-
-    h_magic: int = field("I")
-    h_refcount: int = field("I")
-    h_blocks: int = field("I")
-    h_hash: int = field("I")
-    h_checksum: int = field("I")
-    h_reserved: bytes = field("12s")
-
-
-class XattrIbodyHeader(Structure, byteorder="<"):
-    """``struct ext4_xattr_ibody_header``: before the attributes within an inode."""
-
-    h_magic: int = field("I")
-
-
-class XattrEntry(Structure, byteorder="<"):
-    """``struct ext4_xattr_entry`` without its name, 16 bytes."""
-
-    e_name_len: int = field("B")
-    e_name_index: int = field("B")
-    e_value_offs: int = field("H")
-    e_value_inum: int = field("I")
-    e_value_size: int = field("I")
-    e_hash: int = field("I")
-
-
-XATTR_PREFIXES = {
-    0: "",
-    1: "user.",
-    2: "system.posix_acl_access",
-    3: "system.posix_acl_default",
-    4: "trusted.",
-    6: "security.",
-    7: "system.",
-    8: "system.richacl",
-    9: "encryption.",
-    10: "hurd.",
-}
 
 
 class OrphanTail(Structure, byteorder="<"):

@@ -19,9 +19,6 @@ from rehydrator.binary import Structure
 from rehydrator.codecs.crc32c import crc32c
 from rehydrator.fs.ext4.c_ext4 import (
     GOOD_OLD_INODE_SIZE,
-    DirTail,
-    DxEntry,
-    DxTail,
     ExtentHeader,
     ExtentLeaf,
     ExtentTail,
@@ -33,8 +30,9 @@ from rehydrator.fs.ext4.c_ext4 import (
     MmpBlock,
     OrphanTail,
     SuperBlock,
-    XattrHeader,
 )
+from rehydrator.fs.ext4.c_ext4_dir import DirTail, DxEntry, DxTail
+from rehydrator.fs.ext4.c_ext4_xattr import XattrHeader
 from rehydrator.fs.ext4.directory import IndexBlock
 
 ALL_ONES = 0xFFFFFFFF

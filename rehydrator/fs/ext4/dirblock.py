@@ -13,7 +13,7 @@ import msgspec
 
 from rehydrator.errors import CorruptError
 from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.c_ext4 import (
+from rehydrator.fs.ext4.c_ext4_dir import (
     DIR_TAIL_TYPE,
     DirEntry,
     DirTail,

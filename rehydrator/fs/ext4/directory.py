@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from rehydrator.fs.ext4.c_ext4 import DIR_TAIL_TYPE, DirEntry, DirTail, DxCountLimit, DxEntry, DxRootInfo, DxTail
+from rehydrator.fs.ext4.c_ext4_dir import DIR_TAIL_TYPE, DirEntry, DirTail, DxCountLimit, DxEntry, DxRootInfo, DxTail
 
 _ENTRY = struct.Struct("<IHBB")
 _REC_LEN_64K = (0, 0xFFFF)

@@ -6,16 +6,8 @@ import struct
 from collections.abc import Iterator
 
 from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.c_ext4 import (
-    EXTENT_MAGIC,
-    ORPHAN_MAGIC,
-    XATTR_MAGIC,
-    ExtentHeader,
-    ExtentTail,
-    InodeFlag,
-    OrphanTail,
-    XattrHeader,
-)
+from rehydrator.fs.ext4.c_ext4 import EXTENT_MAGIC, ORPHAN_MAGIC, ExtentHeader, ExtentTail, InodeFlag, OrphanTail
+from rehydrator.fs.ext4.c_ext4_xattr import XATTR_MAGIC, XattrHeader
 from rehydrator.fs.ext4.checksums import Slot
 from rehydrator.fs.ext4.directory import entries, entries_problem, has_tail, index_block, index_has_tail
 from rehydrator.fs.ext4.ext4 import Ext4, Group

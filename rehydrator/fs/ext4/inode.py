@@ -9,19 +9,8 @@ from functools import lru_cache
 import msgspec
 
 from rehydrator.binary import FieldSpan
-from rehydrator.fs.ext4.c_ext4 import (
-    FILE_TYPE_MASK,
-    GOOD_OLD_INODE_SIZE,
-    XATTR_MAGIC,
-    XATTR_PREFIXES,
-    FileType,
-    Inode,
-    InodeFlag,
-    LargeInode,
-    XattrEntry,
-    XattrHeader,
-    XattrIbodyHeader,
-)
+from rehydrator.fs.ext4.c_ext4 import FILE_TYPE_MASK, GOOD_OLD_INODE_SIZE, FileType, Inode, InodeFlag, LargeInode
+from rehydrator.fs.ext4.c_ext4_xattr import XATTR_MAGIC, XATTR_PREFIXES, XattrEntry, XattrHeader, XattrIbodyHeader
 
 SECTOR = 512
 _U16 = struct.Struct("<H")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from rehydrator.fs.ext4.c_ext4 import DirEntry, DxEntry, DxMapEntry
+from rehydrator.fs.ext4.c_ext4_dir import DirEntry, DxEntry, DxMapEntry
 from rehydrator.fs.ext4.dirblock import Leftover, Slot, end_of_entries, slots, sort_map_start
 from rehydrator.fs.ext4.directory import index_block
 

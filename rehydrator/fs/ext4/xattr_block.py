@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rehydrator.errors import CorruptError
-from rehydrator.fs.ext4.c_ext4 import XATTR_MAGIC, XattrEntry, XattrHeader
+from rehydrator.fs.ext4.c_ext4_xattr import XATTR_MAGIC, XattrEntry, XattrHeader
 
 _PAD = 4
 _BITS = 32
