@@ -82,6 +82,14 @@ class InputError(RehydratorError):
     """An input is missing, unreadable, or not what its metadata says."""
 
 
+class FetchError(RehydratorError):
+    """A server did not give what was asked for."""
+
+
+class TemporaryFetchError(FetchError):
+    """A server or the way to it failed in a manner that may pass: trying again makes sense."""
+
+
 class UsageError(RehydratorError):
     """The command line asks for something that does not exist or makes no sense."""
 

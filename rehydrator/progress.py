@@ -63,6 +63,11 @@ class Progress:
         if self._cancelled.is_set():
             raise Cancelled
 
+    def pause(self, seconds: float) -> None:
+        """Wait; raise :class:`Cancelled` as soon as :meth:`cancel` is called."""
+        if self._cancelled.wait(seconds):
+            raise Cancelled
+
 
 class Task:
     """One piece of work with a name. ``note`` set before the end is shown with it."""

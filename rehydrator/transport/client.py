@@ -1,0 +1,248 @@
+"""One HTTP client for everything that is fetched.
+
+Redirects are followed here and not in the library, because a way that began with TLS must not end without it. The
+system's certificates are used, or those of ``$SSL_CERT_FILE``, and the usual proxy variables are respected.
+
+Sources: RFC 9110 (HTTP semantics), https://urllib3.readthedocs.io.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import msgspec
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
+
+from rehydrator import __version__
+from rehydrator.disk.extents import CHUNK
+from rehydrator.errors import FetchError, MismatchError, TemporaryFetchError, UsageError
+from rehydrator.progress import Progress
+
+T = TypeVar("T")
+
+_REDIRECTS = 10
+_TEMPORARY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_PIECE = min(CHUNK, 1 << 20)
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long to wait for a server, in seconds, and how often to try again.
+
+    A transfer that brings less than ``floor`` bytes in ``read`` seconds counts as broken. The pause before another
+    attempt starts at ``pause`` and doubles, up to a minute.
+    """
+
+    connect: float = 15.0
+    read: float = 60.0
+    floor: int = 64 << 10
+    retries: int = 5
+    pause: float = 1.0
+
+
+class Answer:
+    """What a server answered: status, headers and, piece by piece, the body."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, url: str, patience: Patience) -> None:
+        self._response = response
+        self._patience = patience
+        self.url = url
+        self.status = response.status
+
+    def header(self, name: str) -> str:
+        """Return a header's value, "" where it is missing."""
+        return self._response.headers.get(name, "")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body in pieces of at most 1 MiB.
+
+        Raises TemporaryFetchError where it ends before its announced length, or comes too slowly.
+        """
+        begun, brought = time.monotonic(), 0
+        with _told(self.url):
+            while piece := self._response.read1(_PIECE):
+                yield piece
+                brought += len(piece)
+                seconds = time.monotonic() - begun
+                if seconds > self._patience.read:
+                    if brought < self._patience.floor:
+                        raise TemporaryFetchError(
+                            "comes too slowly", path=self.url, actual=f"{brought} bytes in {seconds:.0f} s"
+                        )
+                    begun, brought = time.monotonic(), 0
+
+
+class Client:
+    """Gets documents and files; safe to use from several threads. :meth:`abort` ends all that is under way."""
+
+    def __init__(self, patience: Patience | None = None) -> None:
+        self.patience = patience or Patience()
+        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._proxies = getproxies()
+        self._tls = ssl.create_default_context()
+        self._lock = threading.Lock()
+        self._live: set[urllib3.BaseHTTPResponse] = set()
+        self._aborted = False
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """Return the connections for a URL: those of a proxy, where one is set for it."""
+        parts = urlsplit(url)
+        proxy = "" if proxy_bypass(parts.hostname or "") else self._proxies.get(parts.scheme, "")
+        with self._lock:
+            if proxy not in self._pools:
+                self._pools[proxy] = (
+                    urllib3.ProxyManager(proxy if "//" in proxy else f"http://{proxy}", ssl_context=self._tls)
+                    if proxy
+                    else urllib3.PoolManager(ssl_context=self._tls)
+                )
+            return self._pools[proxy]
+
+    @contextmanager
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, accept: Collection[int] = (HTTPStatus.OK,)
+    ) -> Iterator[Answer]:
+        """Give the answer to a GET request after all redirects; its status is one of ``accept``.
+
+        Raises FetchError, and TemporaryFetchError where another attempt may succeed.
+        """
+        at = url
+        for _ in range(_REDIRECTS + 1):
+            response = self._request(at, headers or {})
+            with self._lock:
+                self._live.add(response)
+                aborted = self._aborted
+            try:
+                if aborted:
+                    raise TemporaryFetchError("was given up", path=at)
+                target = response.get_redirect_location()
+                if not target:
+                    _check_status(response.status, at, accept)
+                    yield Answer(response, at, self.patience)
+                    return
+                at = _redirected(at, str(target))
+            finally:
+                with self._lock:
+                    self._live.discard(response)
+                response.close()  # whatever of the body was not read is dropped with its connection
+        raise FetchError(f"more than {_REDIRECTS} redirects", path=url, actual=at)
+
+    def _request(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        check_url(url)
+        with _told(url):
+            return self._pool(url).request(
+                "GET",
+                url,
+                headers={"User-Agent": f"rehydrator/{__version__}", "Accept-Encoding": "identity", **headers},
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=self.patience.connect, read=self.patience.read),
+            )
+
+    def document(self, url: str, limit: int, progress: Progress) -> bytes:
+        """Return a small document of at most ``limit`` bytes, after as many attempts as patience allows."""
+
+        def attempt() -> bytes:
+            with self.get(url) as answer:
+                return _bounded(answer, limit)
+
+        return persist(attempt, self.patience, progress)
+
+    def abort(self) -> None:
+        """Make whatever is under way in other threads fail now, and what begins later."""
+        with self._lock:
+            self._aborted = True
+            for response in self._live:
+                response.shutdown()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.clear()
+
+
+def persist(
+    attempt: Callable[[], T], patience: Patience, progress: Progress, *, advanced: Callable[[], bool] = lambda: False
+) -> T:
+    """Return what ``attempt`` gives; make it again after a TemporaryFetchError, and say so.
+
+    The last error is raised after ``patience.retries`` further attempts in a row that gained nothing, as ``advanced``
+    tells.
+    """
+    failures = 0
+    while True:
+        try:
+            return attempt()
+        except TemporaryFetchError as error:
+            failures = 1 if advanced() else failures + 1
+            progress.check()  # an abort is no failure
+            if failures > patience.retries:
+                raise
+            seconds = min(patience.pause * 2 ** (failures - 1), 60.0)
+            progress.say(f"{error}; trying again in {seconds:g} s")
+        progress.pause(seconds)
+
+
+def check_url(url: str) -> None:
+    """Raise UsageError for what is not an HTTP(S) address with a host."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError("is no address that can be fetched", actual=repr(url), hint="It begins with https://")
+
+
+def _bounded(answer: Answer, limit: int) -> bytes:
+    data = bytearray()
+    for piece in answer.pieces():
+        data += piece
+        if len(data) > limit:
+            raise MismatchError("is too large", path=answer.url, expected=f"at most {limit} bytes")
+    return bytes(data)
+
+
+def _redirected(url: str, target: str) -> str:
+    try:
+        new = urljoin(url, target)
+        check_url(new)
+    except (UsageError, ValueError) as error:
+        raise FetchError("redirects to what is no address on the web", path=url, actual=repr(target)) from error
+    if urlsplit(url).scheme == "https" and urlsplit(new).scheme != "https":
+        raise FetchError("redirects from https to http, which anybody may read and change", path=url, actual=new)
+    return new
+
+
+def _check_status(status: int, url: str, accept: Collection[int]) -> None:
+    if status in accept:
+        return
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown status"
+    kind = TemporaryFetchError if status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR else FetchError
+    raise kind(f"the server answers {status} {phrase}", path=url)
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Turn the library's errors into ours."""
+    try:
+        yield
+    except LocationParseError as error:
+        raise UsageError("is no address that can be fetched", actual=repr(url)) from error
+    except SSLError as error:
+        raise FetchError(
+            f"TLS fails: {error}", path=url, hint="$SSL_CERT_FILE names other certificates to trust"
+        ) from error
+    except NewConnectionError as error:
+        raise TemporaryFetchError("cannot be reached", path=url, actual=str(error).rpartition(": ")[2]) from error
+    except (HTTPError, OSError, ValueError) as error:  # ValueError: reading from a connection that abort() shut
+        raise TemporaryFetchError(f"broke off: {error}", path=url) from error
