@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from rehydrator.manifest.schema import StoreIndex
+from rehydrator.errors import StoreDamagedError
+from rehydrator.manifest.schema import BlobRef, StoreIndex
 from rehydrator.manifest.text import encode
+from rehydrator.store.blobs import BlobReader
 from rehydrator.store.files import sealed
 from tests.support import stores
 from tests.support.cli import fails, fine, hidden, run
@@ -59,6 +64,47 @@ def test_a_flipped_byte_in_each_blob(small_store: Path, tmp_path: Path, where: s
             fails(1, [blob.name], "rehydrate", tmp_path / blob.name, "--all", "--store", small_store)
             assert hidden(tmp_path / blob.name) == []
         blob.write_bytes(good)
+
+
+def _lying_blob(store: Path, content_size: int, said: int, cut: int = 0) -> BlobRef:
+    packer = zstandard.ZstdCompressor().compressobj()
+    piece = bytes(1 << 20)
+    data = b"".join(packer.compress(piece[:step]) for step in _steps(content_size, len(piece))) + packer.flush()
+    data = data[: len(data) - cut]
+    name = hashlib.sha256(data).hexdigest()
+    (store / "blobs").mkdir(exist_ok=True)
+    (store / "blobs" / name).write_bytes(data)
+    return BlobRef(name, len(data), said)
+
+
+def _steps(size: int, piece: int) -> list[int]:
+    return [piece] * (size // piece) + [size % piece]
+
+
+@pytest.mark.parametrize(
+    ("content_size", "said", "cut", "words"),
+    [
+        (1 << 30, 1000, 0, ["another size", "1000", "more"]),  # a bomb
+        (1001, 1000, 0, ["another size", "1000", "more"]),
+        (999, 1000, 0, ["another size", "1000", "999"]),
+        (1 << 20, 1 << 20, 5, ["another size", "1048576"]),
+        (10, 1 << 40, 0, ["too large", str(1 << 40)]),
+        (10, -1, 0, ["too large", "-1"]),
+    ],
+)
+def test_a_blob_that_lies_about_its_content(
+    tmp_path: Path, content_size: int, said: int, cut: int, words: list[str]
+) -> None:
+    ref = _lying_blob(tmp_path, content_size, said, cut)
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreDamagedError) as caught:
+            BlobReader(tmp_path).small(ref)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert all(word in str(caught.value) for word in [*words, ref.sha256])
+    assert peak < 8 << 20
 
 
 @pytest.mark.parametrize("at", [0, 2, 30, 200, 300, -2])
