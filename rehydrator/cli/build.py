@@ -9,7 +9,9 @@ import click
 
 from rehydrator import dehydrate as flow
 from rehydrator.cli.common import jobs_option, progress_option
+from rehydrator.errors import UsageError
 from rehydrator.progress import Style, make_progress
+from rehydrator.rehydrate import source_date_epoch
 from rehydrator.release.inputs import read_inputs
 from rehydrator.report import dehydration_table
 from rehydrator.store.reader import Store
@@ -58,3 +60,33 @@ def dehydrate(
             click.echo(line)
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
+
+
+@build.command()
+@click.argument("store_path", type=click.Path(path_type=Path), metavar="STORE")
+@click.argument("target", metavar="oci:DIRECTORY[:TAG]")
+@click.option("--base", required=True, metavar="oci:DIRECTORY[:TAG]", help="The image to put the store into.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Add a label, or change one. Repeatable.")
+@progress_option
+def image(store_path: Path, target: str, base: str, labels: tuple[str, ...], style: Style) -> None:
+    """Put a store into a container image.
+
+    The image has the layers of the base, a layer for each architecture's canonical disk and one for everything else. It
+    is written to an OCI image layout, made if it is not there, and tagged 'latest' unless TAG says otherwise. The same
+    base and store give the same digests; $SOURCE_DATE_EPOCH is the time of creation, by default that of the stream
+    metadata. Prints the image's digest.
+    """
+    from rehydrator.oci.image import Settings, build_image  # noqa: PLC0415 - the other commands need none of it
+    from rehydrator.oci.reference import parse_layout  # noqa: PLC0415
+
+    settings = Settings(dict(map(_label, labels)), source_date_epoch())
+    with Store(store_path) as store:
+        made = build_image(store, parse_layout(base), parse_layout(target), settings, make_progress(style))
+    click.echo(made.digest)
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError("a label is not of the form KEY=VALUE", actual=repr(text))
+    return key, value

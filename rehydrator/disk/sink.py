@@ -174,8 +174,12 @@ class FileSink(Sink):
             self.write(_ZEROS)
         self.write(_ZEROS[: length % CHUNK])
 
-    def commit(self) -> None:
-        """Give the file its length, flush it and rename it to its final name."""
+    def commit(self, path: Path | None = None) -> None:
+        """Give the file its length, flush it and rename it to its final name.
+
+        ``path`` is that name, in the same directory, where it follows from what was written.
+        """
+        self.path = path or self.path
         try:
             os.ftruncate(self._fd, self._size)
             os.fsync(self._fd)

@@ -37,6 +37,28 @@ class _Stream(msgspec.Struct):
     architectures: dict[str, _Arch]
 
 
+class _Metadata(msgspec.Struct, frozen=True, rename="kebab"):
+    last_modified: str = ""
+
+
+class _Head(msgspec.Struct):
+    stream: str
+    metadata: _Metadata = _Metadata()
+
+
+class StreamFacts(msgspec.Struct, frozen=True):
+    """What stream metadata says of itself: the stream's name and, in the form of RFC 3339, when it was written."""
+
+    stream: str
+    last_modified: str
+
+
+def stream_facts(document: bytes, path: Path) -> StreamFacts:
+    """Read what a stream metadata document, which lies at ``path``, says of itself."""
+    head = decode(document, _Head, path)
+    return StreamFacts(head.stream, head.metadata.last_modified)
+
+
 def read_stream(path: Path) -> list[Release]:
     """Read the releases whose files lie near the stream metadata file ``path``.
 

@@ -1,0 +1,1 @@
+"""OCI images and artifacts: their documents, and the layouts that hold them."""
