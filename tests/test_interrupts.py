@@ -180,6 +180,24 @@ def test_killed_rehydration(
     process.kill()
     process.wait(_WAIT)
     assert [path for path in out.iterdir() if not path.name.startswith(".")] == []
+    assert len(leftovers(out)) == 1
+    fine("rehydrate", out, "--disk", "gcp", "--store", large_store, "--progress", "none")
+    assert hidden(out) == []
+
+
+def test_two_rehydrations_of_one_file(
+    large_store: Path, tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """Neither takes the other's temporary file for one that a killed run left."""
+    out = tmp_path / "out"
+    arguments = ("rehydrate", out, "--disk", "gcp", "--store", large_store, "--progress", "none")
+    first = spawn(*arguments)
+    wait_for(lambda: leftovers(out), first)
+    second = spawn(*arguments)
+    for process in (first, second):
+        assert process.communicate(timeout=_WAIT)[1] == b""
+        assert process.returncode == 0
+    assert hidden(out) == []
 
 
 @pytest.mark.parametrize("arguments", [["--disk", "gcp"], ["--all"]])

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
 import os
 import queue
@@ -144,7 +146,8 @@ class FileSink(Sink):
     """A file that gets its name last.
 
     Bytes go to a hidden temporary file in the same directory; ``commit`` renames it, leaving the context without
-    ``commit`` removes it. With ``sparse`` holes stay holes.
+    ``commit`` removes it. What killed runs left of the same file is removed at the start. With ``sparse`` holes stay
+    holes.
     """
 
     def __init__(self, path: Path, *, sparse: bool = True) -> None:
@@ -183,8 +186,8 @@ class FileSink(Sink):
         try:
             os.ftruncate(self._fd, self._size)
             os.fsync(self._fd)
-            self._close()
             self._temporary.replace(self.path)
+            self._close()
         except OSError as error:
             raise _output_error(error, str(self.path)) from error
 
@@ -194,9 +197,10 @@ class FileSink(Sink):
             self._fd = -1
 
     def __enter__(self) -> Self:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        _remove_abandoned(self.path)
         try:
-            self._fd = os.open(self._temporary, flags, 0o666)
+            while self._fd < 0:
+                self._create()
         except OSError as error:
             raise _output_error(error, str(self.path)) from error
         except BaseException:  # an interrupt, which would not reach __exit__
@@ -204,10 +208,31 @@ class FileSink(Sink):
             raise
         return self
 
+    def _create(self) -> None:
+        """Create the temporary file and lock it, which says that its run lives."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._temporary, flags, 0o666)
+        with contextlib.suppress(OSError):  # a file system without locks: nobody takes the file for abandoned there
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        if not os.fstat(self._fd).st_nlink:  # another run took it for abandoned before it was locked
+            self._close()
+
     def __exit__(self, *_: object) -> None:
         self._close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of ``path`` that killed runs left; a run that still lives holds its file's lock."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            fd = os.open(old, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                old.unlink()
+            finally:
+                os.close(fd)
 
 
 def _output_error(error: OSError, name: str) -> OutputError:
