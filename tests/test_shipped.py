@@ -16,10 +16,14 @@ import pytest
 
 from rehydrator.codecs import lzma2
 from rehydrator.disk.source import FileSource
+from rehydrator.intake.compression import find_compression
+from rehydrator.intake.intake import take_in
 from rehydrator.layers.xz import XzLayer
+from rehydrator.progress import Cancelled, Progress, Task
+from rehydrator.release.inputs import read_inputs
 from tests.support import stores
 from tests.support.cli import fails, fine, run, run_alone
-from tests.support.disks import metal_disk, sibling
+from tests.support.disks import MIB, metal_disk, sibling
 from tests.support.releases import ReleaseMaker
 
 FORGERIES: dict[str, Any] = {
@@ -192,6 +196,42 @@ def test_few_encoders_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     data = lzma.compress(b"some content", preset=9)
     XzLayer().unwrap(FileSource(_file(tmp_path / "x.xz", data)), tmp_path / "x.xz")
     assert slots == [1, -1]
+
+
+class _Cancelling(Progress):
+    """Is cancelled at a step of any task."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.steps = step
+
+    def moved(self, task: Task) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            self.cancel()
+
+
+@pytest.mark.parametrize(("suffix", "step"), [("xz", 20), ("xz", 70), ("gz", 20), ("zip", 20)])
+def test_a_cancelled_search_reads_no_further(
+    maker: ReleaseMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, step: int
+) -> None:
+    """Although zeros are compressed to next to nothing, so that there is nothing to compare for long."""
+    maker.add("metal", f"raw.{suffix}", bytes(48 * MIB))
+    (release,) = read_inputs((maker.finish(),), None).releases
+    quiet = Progress()
+    taken = take_in(release.artifacts[0], tmp_path, quiet.task("read"))
+    reads = []
+    real = FileSource.read
+
+    def read(source: FileSource, offset: int, length: int) -> bytes:
+        reads.append(offset)
+        return real(source, offset, length)
+
+    monkeypatch.setattr(FileSource, "read", read)
+    with pytest.raises(Cancelled):
+        find_compression(taken, _Cancelling(step).task("compress again", taken.shipped.size))
+    assert len(reads) <= step + 1
+    taken.discard()
 
 
 def _file(path: Path, data: bytes) -> Path:

@@ -164,6 +164,17 @@ def test_a_block_is_encoded_once_to_be_proven(monkeypatch: pytest.MonkeyPatch) -
         layer.recognise(BytesSource(bytes(damaged)), BytesSource(bytes(sibling)), PATH)
 
 
+def test_a_damaged_block_says_nothing_about_other_files() -> None:
+    layer = XzLayer()
+    good = by_program(CONTENT, "-1", "-T2", "--block-size=256KiB")
+    damaged = bytearray(good)
+    damaged[read_layout(BytesSource(good), PATH).blocks[1].at + 5000] ^= 1
+    with pytest.raises(UnsupportedError, match="unknown encoder"):
+        layer.recognise(BytesSource(bytes(damaged)), BytesSource(CONTENT), PATH)
+    record = layer.recognise(BytesSource(good), BytesSource(CONTENT), PATH)
+    assert content(layer.wrap(BytesSource(CONTENT), record)) == good
+
+
 def test_zeros_are_encoded_once_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     record, _ = exact(by_program(bytes(5 << 18), "-1", "-T2", "--block-size=256KiB"))
     counted = _Counted(monkeypatch)

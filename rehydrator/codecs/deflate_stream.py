@@ -19,7 +19,7 @@ from typing import IO, TypeAlias
 
 from rehydrator.codecs import deflate
 from rehydrator.disk.extents import CHUNK, Data
-from rehydrator.errors import RehydratorError, UnsupportedError
+from rehydrator.errors import UnsupportedError
 
 # Turns content, in pieces, into a raw deflate stream, in pieces.
 StreamEncoder: TypeAlias = Callable[[Iterable[Data]], Generator[bytes, None, None]]
@@ -108,7 +108,7 @@ class _Feeder:
                 self._pipe.write(piece)
         except BrokenPipeError:
             pass
-        except (RehydratorError, OSError) as error:
+        except BaseException as error:  # among them one that cancels the run; the reader raises it
             self.error = error
         finally:
             with contextlib.suppress(OSError):

@@ -116,10 +116,19 @@ def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:
             found = bytes(again.read(at, length))
         except MismatchError:
             return at
-        if found != expected:
-            return at + next(place for place in range(length) if found[place] != expected[place])
+        place = first_difference(expected, found)
+        if place is not None:
+            return at + place
         at += length
     return at
+
+
+def first_difference(one: bytes, other: bytes) -> int | None:
+    """Return the place of the first byte in which two pieces differ, or where one ends before the other; else None."""
+    if one == other:
+        return None
+    unequal = (at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
+    return next(unequal, min(len(one), len(other)))
 
 
 def matching(

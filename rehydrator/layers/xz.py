@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import lzma
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -14,9 +13,10 @@ from rehydrator.disk.source import Source
 from rehydrator.disk.spool import spooled
 from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
-from rehydrator.layers.forward import ForwardFile, equal_until
-from rehydrator.layers.xz_blocks import Blocks, EncodedBlocks, ProvenBlocks, ProvingBlocks, Shape
-from rehydrator.layers.xz_read import XzLayout, read_layout
+from rehydrator.layers.forward import ForwardFile, first_difference
+from rehydrator.layers.xz_blocks import EncodedBlocks, Shape
+from rehydrator.layers.xz_proof import Proofs
+from rehydrator.layers.xz_read import Block, XzLayout, read_layout
 from rehydrator.layers.xz_record import PLAIN_HEADER, CheckName, XzRecord
 
 _CHECK_NAMES: dict[Check, CheckName] = {
@@ -34,7 +34,7 @@ class XzLayer:
     """Compresses content into a .xz file, and back. Remembers which blocks it proved."""
 
     def __init__(self) -> None:
-        self._proven = ProvenBlocks()
+        self._proofs = Proofs()
 
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Decompress the file into a nameless temporary one, and find the encoder that gives its bytes back."""
@@ -55,13 +55,13 @@ class XzLayer:
         for name in names:
             record = _record(layout, outer.size, name)
             shape = _shape(content, record)
-            blocks = ProvingBlocks(content, shape, outer, layout, self._proven)
-            with lzma2.RUNNING, contextlib.closing(XzFile(shape, record, blocks)) as again:
-                equal = equal_until(outer, again, StreamHeader.SIZE)
-            if equal == outer.size:
+            differs_at = _frame_difference(outer, layout, XzFile(shape, record, EncodedBlocks(content, shape)))
+            if differs_at is None:
+                differs_at = self._proofs.difference(content, outer, shape, layout.blocks)
+            if differs_at is None:
                 return record
-            if equal > reached:
-                closest, reached = f"{name} for {equal} of {outer.size} bytes", equal
+            if differs_at > reached:
+                closest, reached = f"{name} up to byte {differs_at} of {outer.size}", differs_at
         raise UnsupportedError("xz file of an unknown encoder", path=path, offset=reached, actual=closest)
 
     def wrap(self, inner: Source, record: XzRecord, tables: Sequence[bytes] = ()) -> Source:
@@ -123,10 +123,20 @@ def _shape(content: Source, record: XzRecord) -> Shape:
     return shape
 
 
+def _frame_difference(outer: Source, layout: XzLayout, again: XzFile) -> int | None:
+    """Return the first place in which headers, paddings or index depart from what ``again`` will hold; else None."""
+    for at, expected in again.frame(layout.blocks):
+        found = bytes(outer.read(at, min(len(expected), outer.size - at)))
+        place = first_difference(expected, found)
+        if place is not None:
+            return at + place
+    return None
+
+
 class XzFile(ForwardFile):
     """A .xz file that is compressed while it is read."""
 
-    def __init__(self, shape: Shape, record: XzRecord, blocks: Blocks) -> None:
+    def __init__(self, shape: Shape, record: XzRecord, blocks: EncodedBlocks) -> None:
         self._shape = shape
         self._record = record
         self._blocks = blocks
@@ -134,18 +144,24 @@ class XzFile(ForwardFile):
 
     def stream(self) -> Generator[bytes, None, None]:
         """Yield the file in pieces; raises MismatchError where a block does not get its recorded size."""
-        check = self._shape.check
-        yield c_xz.stream_header(check)
-        records = []
+        yield c_xz.stream_header(self._shape.check)
+        sizes = []
         for number in range(self._shape.count):
             size = yield from self._block(number)
-            unpadded = self._record.header_size + size + check.size
-            records.append(IndexRecord(unpadded, self._shape.length(number)))
-        index = c_xz.pack_index(records)
-        yield index + c_xz.stream_footer(check, len(index))
+            sizes.append(size)
+        yield self._tail(sizes)
 
-    def _block(self, number: int) -> Generator[bytes, None, int]:
-        """Yield a block; return the size of its data."""
+    def frame(self, blocks: Sequence[Block]) -> Iterator[tuple[int, bytes]]:
+        """Yield all but the blocks' data and checks, with their places, for data that lies as ``blocks`` tells."""
+        yield 0, c_xz.stream_header(self._shape.check)
+        end = StreamHeader.SIZE
+        for number, block in enumerate(blocks):
+            yield end, self._header(number)
+            yield block.at + block.size, bytes(c_xz.padding(block.size))
+            end = block.at + block.size + c_xz.padding(block.size) + self._shape.check.size
+        yield end, self._tail([block.size for block in blocks])
+
+    def _header(self, number: int) -> bytes:
         told = self._record.sizes[number] if self._record.sizes else None
         header = BlockHeader(
             header_size=self._record.header_size,
@@ -154,15 +170,28 @@ class XzFile(ForwardFile):
             uncompressed_size=None if told is None else self._shape.length(number),
         )
         try:
-            yield c_xz.pack_block_header(header)
+            return c_xz.pack_block_header(header)
         except ValueError as error:
             raise MismatchError(f"the xz record holds impossible values: {error}") from error
+
+    def _block(self, number: int) -> Generator[bytes, None, int]:
+        """Yield a block; return the size of its data."""
+        yield self._header(number)
         size = 0
         data = self._blocks.data(number)
         for piece in data:
             size += len(piece)
             yield piece
-        if told not in (None, size):
+        told = self._record.sizes[number] if self._record.sizes else size
+        if told != size:
             raise MismatchError("a block does not compress to its recorded size", expected=told, actual=size)
         yield bytes(c_xz.padding(size)) + data.check
         return size
+
+    def _tail(self, sizes: Sequence[int]) -> bytes:
+        """Return index and footer for data of these sizes."""
+        frame = self._record.header_size + self._shape.check.size
+        index = c_xz.pack_index(
+            [IndexRecord(frame + size, self._shape.length(number)) for number, size in enumerate(sizes)]
+        )
+        return index + c_xz.stream_footer(self._shape.check, len(index))
