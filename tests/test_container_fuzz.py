@@ -34,7 +34,8 @@ def test_no_damaged_input_does_more_than_be_refused(
         if outcome.name != "chain":  # explain compares a damaged layer as it is
             assert outcome.refused, f"{outcome.name}: the damage does not reach the reader"
     names = {item.name for item in FORMATS}
-    assert names | {f"{name}-record" for name in names} | {"vmdk-trailing"} <= set(outcomes)
+    ways = {f"{name}-{way}" for name in names for way in ("look", "record")}
+    assert names | ways | {"vmdk-trailing"} <= set(outcomes)
 
 
 def _refuse(data: bytes) -> None:

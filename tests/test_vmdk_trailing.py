@@ -15,7 +15,6 @@ from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.explain.peel import take_off
 from rehydrator.layers.table import format_of
 from rehydrator.layers.vmdk import VmdkLayer
-from rehydrator.layers.vmdk_trailing import read_trailing
 from tests.support.cli import run
 
 SIZE = 1100 * GRAIN  # three tables, the one in the middle without grains
@@ -86,14 +85,14 @@ def test_damage_is_told(offset: int, data: bytes, message: str, stream: Path) ->
     at = offset % len(damaged)
     damaged[at : at + len(data)] = data
     with pytest.raises(CorruptError, match=message):
-        read_trailing(BytesSource(bytes(damaged)), stream)
+        VmdkLayer().look(BytesSource(bytes(damaged)), stream)
 
 
 @pytest.mark.parametrize("kept", [0, 512, 1024, 5000, 70_000, -512, -1])
 def test_a_truncated_file_is_told(kept: int, stream: Path) -> None:
     whole = stream.read_bytes()
     with pytest.raises((CorruptError, UnsupportedError)):
-        read_trailing(BytesSource(whole[:kept]), stream)
+        VmdkLayer().look(BytesSource(whole[:kept]), stream)
 
 
 def test_flipped_bytes_are_told_or_change_nothing_but_content(stream: Path) -> None:
@@ -103,7 +102,7 @@ def test_flipped_bytes_are_told_or_change_nothing_but_content(stream: Path) -> N
         damaged = bytearray(whole)
         damaged[choice.choice([choice.randrange(4096), choice.randrange(len(whole))])] ^= 1 << choice.randrange(8)
         try:
-            inner = read_trailing(BytesSource(bytes(damaged)), stream).inner
+            inner = VmdkLayer().look(BytesSource(bytes(damaged)), stream).inner
             inner.read(0, 8 * GRAIN)
         except (CorruptError, UnsupportedError):
             continue

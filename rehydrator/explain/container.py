@@ -22,7 +22,7 @@ def container_changes(a: Opened, b: Opened) -> Iterator[FieldChange]:
     if not same_containers(a, b):
         return
     for ours, theirs in zip(a.containers, b.containers, strict=True):
-        yield from _changes(ours.format, "", view_of(ours.record), view_of(theirs.record))
+        yield from _changes(ours.format, "", view_of(ours.complete()), view_of(theirs.complete()))
 
 
 def same_containers(a: Opened, b: Opened) -> bool:

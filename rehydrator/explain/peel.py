@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from rehydrator.disk.source import FileSource, Source
-from rehydrator.disk.spool import spooled
+from rehydrator.disk.spool import OnDemand, spooled
 from rehydrator.errors import CorruptError, InputError, UnsupportedError
 from rehydrator.explain.compression import compression_header
 from rehydrator.intake.decompress import pieces
-from rehydrator.layers.table import LayerRecord, format_of
+from rehydrator.layers.base import Layer
+from rehydrator.layers.table import LayerRecord, compression_layer, format_of
 from rehydrator.release.formats import Compression
 
 _COMPRESSIONS: tuple[tuple[bytes, Compression, str], ...] = (
@@ -27,11 +30,24 @@ _MAX_DEPTH = 4
 
 
 class Container(msgspec.Struct, frozen=True):
-    """A container that was taken off: its format, its record, and the record in words."""
+    """A container that was taken off: its format, its record, and the record in words.
+
+    ``prove`` reads all of the file to find out what compressed it; None where the record tells that already.
+    """
 
     format: str
     record: LayerRecord
     text: str
+    prove: Callable[[], LayerRecord] | None = None
+
+    def complete(self) -> LayerRecord:
+        """Return the record with what compressed the file, as far as that can be found out."""
+        if self.prove is None:
+            return self.record
+        try:
+            return self.prove()
+        except UnsupportedError:
+            return self.record
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -75,10 +91,9 @@ def opened(path: Path) -> Iterator[Opened]:
     """Open one side. A decompressed copy has no name in the file system, so nothing is left whatever happens."""
     with ExitStack() as stack:
         compression, suffix = _compression(path)
-        if compression == "none":
-            source = stack.enter_context(FileSource(path))
-        else:
-            source = stack.enter_context(spooled(pieces(path, compression), path.name))
+        source: Source = stack.enter_context(FileSource(path))
+        if compression != "none":
+            source = _content(source, path, compression, stack)
         name = path.name.removesuffix(suffix) if suffix else path.name
         disk, containers, obstacle = take_off(source, Path(name))
         header = compression_header(path, compression)
@@ -100,14 +115,34 @@ def _compression(path: Path) -> tuple[Compression, str]:
     return "none", ""
 
 
+def _content(outer: Source, path: Path, compression: Compression, stack: ExitStack) -> Source:
+    """Return the content of a compressed file; of one of several members or streams, which are rare, a whole copy."""
+    layer = compression_layer(compression)
+    try:
+        content = layer.look(outer, path).inner if layer else None
+    except UnsupportedError:
+        content = None
+    if content is None:
+        return stack.enter_context(spooled(pieces(path, compression), path.name))
+    if isinstance(content, OnDemand):
+        stack.callback(content.close)
+    return content
+
+
 def take_off(source: Source, name: Path) -> tuple[Source, list[Container], Obstacle | None]:
     """Take off every container that a layer knows; say why not where one can't be."""
     containers: list[Container] = []
     while len(containers) < _MAX_DEPTH and (found := format_of(source)) is not None:
         try:
-            unwrapped = found.peel(source, name)
+            looked = found.layer.look(source, name)
         except (UnsupportedError, CorruptError) as error:
             return source, containers, Obstacle(found.name, error)
-        containers.append(Container(found.name, unwrapped.record, found.layer.describe(unwrapped.record)))
-        source, name = unwrapped.inner, Path(name.stem)
+        prove = functools.partial(_proven, found.layer, source, name)
+        containers.append(Container(found.name, looked.record, found.layer.describe(looked.record), prove))
+        source, name = looked.inner, Path(name.stem)
     return source, containers, None
+
+
+def _proven(layer: Layer[Any], source: Source, name: Path) -> LayerRecord:
+    record: LayerRecord = layer.unwrap(source, name).record
+    return record

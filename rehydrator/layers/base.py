@@ -36,6 +36,15 @@ class Layer(Protocol[R_contra]):
         """
         ...
 
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Open ``outer`` for reading only: nothing is compressed, and decompressed is what is read.
+
+        The record tells the file's structure, and nothing can be written from it: what compressed the file stays empty.
+        Takes all that ``unwrap`` takes, and files that could not be wrapped again. Raises CorruptError for a damaged
+        file, here or where the disk is read, and UnsupportedError for one that can't be read.
+        """
+        ...
+
     def wrap(self, inner: Source, record: R_contra, tables: Sequence[bytes] = ()) -> Source:
         """Return the wrapped file around ``inner``."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -40,6 +41,11 @@ def runs_of(guests: Iterable[int]) -> Iterator[BlockRun]:
         start, count = guest, 1
     if count:
         yield BlockRun(start, count)
+
+
+def in_guest_order(runs: Iterable[BlockRun]) -> bool:
+    """Tell whether the file has its blocks in the order of the disk."""
+    return all(before.end <= after.start for before, after in itertools.pairwise(runs))
 
 
 def fit(runs: Iterable[BlockRun], blocks: int) -> bool:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rehydrator.codecs.deflate_stream import stream_encoder
 from rehydrator.disk.source import Source
+from rehydrator.disk.spool import spooled
 from rehydrator.errors import MismatchError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_gzip import CM_DEFLATE, MAGIC, XFL_FASTEST, XFL_SLOWEST, Flag, Header, Trailer
 from rehydrator.layers.forward import CheckedContent, ForwardFile, matching
-from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME, GzipContent, GzipHeader, read_header
+from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME, GzipHeader, member_content, read_header
 from rehydrator.layers.gzip_record import GzipRecord
 
 _LEVELS = {XFL_SLOWEST: (9, 8), XFL_FASTEST: (1,)}
@@ -24,8 +25,13 @@ class GzipLayer:
 
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Decompress the file, find the encoder that gives all of its bytes back, and keep its name."""
-        content = GzipContent(outer, read_header(outer, path).length, path)
+        content = self.look(outer, path).inner
         return Unwrapped(content, self.recognise(outer, content, path))
+
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Decompress the file into a nameless temporary one: nothing else tells how large its content is."""
+        head = read_header(outer, path)
+        return Unwrapped(spooled(member_content(outer, head.length, path), path.name), _record(head, outer.size, ""))
 
     def recognise(self, outer: Source, content: Source, path: Path) -> GzipRecord:
         """Find the encoder that gives all bytes of ``outer`` for ``content``."""
@@ -40,7 +46,8 @@ class GzipLayer:
     def describe(self, record: GzipRecord) -> str:
         """Name the encoder and what the header says."""
         name = f", name {record.name}" if record.name is not None else ""
-        return f"gzip by {record.deflate}{name}"
+        encoder = f" by {record.deflate}" if record.deflate else ""
+        return f"gzip{encoder}{name}"
 
 
 def _candidates(xfl: int) -> Iterator[str]:

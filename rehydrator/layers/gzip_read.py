@@ -1,16 +1,14 @@
-"""Reading a gzip file at any place: decompressed once from start to end, with a way back in every few MiB."""
+"""Reading a gzip file of one member: its header, and its content from front to back."""
 
 from __future__ import annotations
 
-import bisect
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from rehydrator.disk.extents import CHUNK, Data, Extent, ExtentMap, nonzero_blocks
+from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.c_gzip import MAGIC, Flag, Header, Trailer
@@ -18,7 +16,6 @@ from rehydrator.layers.c_gzip import MAGIC, Flag, Header, Trailer
 MAX_NAME = 4096
 MAX_CONTENT = 1 << 44
 _FEED = 1 << 16
-_SPAN = 8 << 20  # content between two ways back in, each of which takes some 50 KB of memory
 
 
 class GzipHeader(msgspec.Struct, frozen=True):
@@ -48,114 +45,46 @@ def read_header(outer: Source, path: Path) -> GzipHeader:
     return GzipHeader(header, data[Header.SIZE : end], end + 1)
 
 
-class _Cursor(msgspec.Struct):
-    """A decoder and where it stands: in the file and in the content."""
+def member_content(outer: Source, start: int, path: Path) -> Iterator[bytes]:
+    """Yield the content of the one member, whose stream begins at byte ``start``; then compare what its trailer says.
 
-    decoder: zlib._Decompress
-    at: int
-    offset: int
-
-    def copy(self) -> _Cursor:
-        return _Cursor(self.decoder.copy(), self.at, self.offset)
-
-
-class GzipContent(Source):
-    """The content of a gzip file. Decompresses all of it when made, which also checks it."""
-
-    def __init__(self, outer: Source, start: int, path: Path) -> None:
-        self._outer = outer
-        self._path = path
-        self._lock = threading.Lock()
-        self._cursor = _Cursor(zlib.decompressobj(-zlib.MAX_WBITS), start, 0)
-        self._ways = [self._cursor.copy()]
-        self._nonzero = ExtentMap(self._scan())
-        self._offsets = [way.offset for way in self._ways]
-        self.size = self._cursor.offset
-        self._check_end()
-
-    def _scan(self) -> Iterator[Extent]:
-        cursor = self._cursor
-        self.crc32 = 0
-        pending = b""
-        while piece := self._next(cursor, CHUNK - len(pending)):
-            self.crc32 = zlib.crc32(piece, self.crc32)
-            pending += piece
-            if len(pending) == CHUNK:
-                yield from nonzero_blocks(pending, cursor.offset - CHUNK)
-                pending = b""
-            if cursor.offset - self._ways[-1].offset >= _SPAN:
-                self._ways.append(cursor.copy())
-            if cursor.offset > MAX_CONTENT:
-                raise CorruptError("gzip content is impossibly large", path=self._path, offset=cursor.at)
-        if pending:
-            yield from nonzero_blocks(pending, cursor.offset - len(pending))
-
-    def _next(self, cursor: _Cursor, limit: int) -> bytes:
-        """Return the next piece of content, at most ``limit`` bytes; nothing at the end of the stream."""
-        while not cursor.decoder.eof:
-            feed = bytes(self._outer.read(cursor.at, min(_FEED, self._outer.size - cursor.at)))
-            try:
-                piece = cursor.decoder.decompress(feed, limit)
-            except zlib.error as error:
-                raise CorruptError(
-                    f"gzip stream is damaged after {cursor.offset} bytes of content: {error}",
-                    path=self._path,
-                    offset=cursor.at,
-                ) from error
-            rest = cursor.decoder.unused_data if cursor.decoder.eof else cursor.decoder.unconsumed_tail
-            cursor.at += len(feed) - len(rest)
-            cursor.offset += len(piece)
-            if piece:
-                return piece
-            if not feed:
-                raise CorruptError(
-                    f"gzip stream is truncated after {cursor.offset} bytes of content",
-                    path=self._path,
-                    offset=cursor.at,
-                )
-        return b""
-
-    def _check_end(self) -> None:
-        at = self._cursor.at
-        rest = bytes(self._outer.read(at, min(Trailer.SIZE, self._outer.size - at)))
+    Raises CorruptError for a damaged or truncated file, UnsupportedError for one with something after the member.
+    """
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    at, made, crc32 = start, 0, 0
+    while not decoder.eof:
+        feed = bytes(outer.read(at, min(_FEED, outer.size - at)))
         try:
-            trailer = Trailer.parse(rest)
-        except CorruptError as error:
-            error.offset = at
-            raise error.located(self._path) from error
-        for name, right in (("CRC32", self.crc32), ("ISIZE", self.size % (1 << 32))):
-            found = getattr(trailer, name)
-            if found != right:
-                raise CorruptError(
-                    f"gzip {name} is wrong",
-                    path=self._path,
-                    offset=at + Trailer.offset_of(name),
-                    expected=f"{right:#x}",
-                    actual=f"{found:#x}",
-                )
-        if at + Trailer.SIZE != self._outer.size:
-            raise UnsupportedError("gzip file with something after its first member", path=self._path, offset=at + 8)
+            piece = decoder.decompress(feed, CHUNK)
+        except zlib.error as error:
+            message = f"gzip stream is damaged after {made} bytes of content: {error}"
+            raise CorruptError(message, path=path, offset=at) from error
+        at += len(feed) - len(decoder.unused_data if decoder.eof else decoder.unconsumed_tail)
+        made += len(piece)
+        crc32 = zlib.crc32(piece, crc32)
+        if not piece and not feed:
+            raise CorruptError(f"gzip stream is truncated after {made} bytes of content", path=path, offset=at)
+        if made > MAX_CONTENT:
+            raise CorruptError("gzip content is impossibly large", path=path, offset=at)
+        yield piece
+    _check_end(outer, at, Trailer(CRC32=crc32, ISIZE=made % (1 << 32)), path)
 
-    def extents(self) -> Iterator[Extent]:
-        """Yield the exact map."""
-        yield from self._nonzero
 
-    def nonzero(self) -> ExtentMap:
-        """Return the map that was made on the way through."""
-        return self._nonzero
-
-    def read(self, offset: int, length: int) -> Data:
-        """Decompress from where the last read ended, or from the nearest way in."""
-        if not self._nonzero.touches(offset, length):
-            return bytes(length)
-        with self._lock:
-            nearest = self._ways[bisect.bisect_right(self._offsets, offset) - 1]
-            if not nearest.offset <= self._cursor.offset <= offset:
-                self._cursor = nearest.copy()
-            while self._cursor.offset < offset:
-                self._next(self._cursor, min(CHUNK, offset - self._cursor.offset))
-            parts = []
-            while length > 0:
-                parts.append(self._next(self._cursor, length))
-                length -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+def _check_end(outer: Source, at: int, right: Trailer, path: Path) -> None:
+    try:
+        trailer = Trailer.parse(bytes(outer.read(at, min(Trailer.SIZE, outer.size - at))))
+    except CorruptError as error:
+        error.offset = at
+        raise error.located(path) from error
+    for name in ("CRC32", "ISIZE"):
+        found, expected = getattr(trailer, name), getattr(right, name)
+        if found != expected:
+            raise CorruptError(
+                f"gzip {name} is wrong",
+                path=path,
+                offset=at + Trailer.offset_of(name),
+                expected=f"{expected:#x}",
+                actual=f"{found:#x}",
+            )
+    if at + Trailer.SIZE != outer.size:
+        raise UnsupportedError("gzip file with something after its first member", path=path, offset=at + Trailer.SIZE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rehydrator.disk.extents import chunks, is_zero
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.base import Unwrapped
-from rehydrator.layers.block_runs import BlockRun, nonzero_runs
+from rehydrator.layers.block_runs import BlockRun, in_guest_order, nonzero_runs
 from rehydrator.layers.c_qcow2 import CompressionType
 from rehydrator.layers.packed import ChunkEncoder, Survey, find_encoder, survey
 from rehydrator.layers.packed_record import words
@@ -46,6 +45,14 @@ class Qcow2Layer:
         _check(outer, Qcow2Image(disk, record, tables), disk, path)
         return Unwrapped(disk, record, tables)
 
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Read the image's structure."""
+        image = read_image(outer, path)
+        disk = Qcow2Disk(outer, image, path)
+        stored = image.layout.in_file_order(disk.record.cluster_size)
+        record = disk.record if in_guest_order(stored) else msgspec.structs.replace(disk.record, allocation=stored)
+        return Unwrapped(disk, record)
+
     def wrap(self, inner: Source, record: Qcow2Record, tables: Sequence[bytes] = ()) -> Source:
         """Return the qcow2 file around ``inner`` as a source that computes its tables on the way.
 
@@ -56,10 +63,8 @@ class Qcow2Layer:
     def describe(self, record: Qcow2Record) -> str:
         """Name version, cluster size, layout and encoder."""
         runs = [] if record.allocation == "nonzero" else record.allocation
-        ascending = all(before.end <= after.start for before, after in itertools.pairwise(runs))
-        order = (
-            "clusters in guest order" if record.placement == "sequential" and ascending else "explicit cluster order"
-        )
+        usual = record.placement == "sequential" and in_guest_order(runs)
+        order = "clusters in guest order" if usual else "explicit cluster order"
         size = record.cluster_size
         unit = f"{size // 1024} KiB" if size >= 1024 else f"{size} bytes"
         encoder = f", {words(record.encoder, record.patched, 'cluster')}" if record.encoder else ""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
 from rehydrator.codecs.c_xz import HEADER_MAGIC as XZ_MAGIC
 from rehydrator.disk.source import Source
-from rehydrator.errors import UnsupportedError
-from rehydrator.layers.base import CompressionLayer, Layer, Unwrapped
+from rehydrator.layers.base import CompressionLayer, Layer
 from rehydrator.layers.c_gzip import MAGIC as GZIP_MAGIC
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
 from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
@@ -33,7 +30,6 @@ from rehydrator.layers.vhdx import VhdxLayer
 from rehydrator.layers.vhdx_record import VhdxRecord
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.layers.vmdk_record import VmdkRecord
-from rehydrator.layers.vmdk_trailing import read_trailing
 from rehydrator.layers.xz import XzLayer
 from rehydrator.layers.xz_record import XzRecord
 from rehydrator.layers.zip import ZipLayer
@@ -47,24 +43,13 @@ LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | Vhdx
 class Format(msgspec.Struct, frozen=True):
     """A container format: its name (the tag of its record), its magic bytes and their place, and its layer.
 
-    ``offset`` counts from the start of the file, a negative one from its end. ``read`` opens files that the layer
-    refuses because it could not write them again.
+    ``offset`` counts from the start of the file, a negative one from its end.
     """
 
     name: str
     magic: bytes
     offset: int
     layer: Layer[Any]
-    read: Callable[[Source, Path], Unwrapped] | None = None
-
-    def peel(self, source: Source, path: Path) -> Unwrapped:
-        """Open a file of this format, for reading only. Raises what ``unwrap`` of the layer raises."""
-        try:
-            return self.layer.unwrap(source, path)
-        except UnsupportedError:
-            if self.read is None:
-                raise
-            return self.read(source, path)
 
     def matches(self, source: Source) -> bool:
         """Tell whether ``source`` has the magic bytes."""
@@ -75,7 +60,7 @@ class Format(msgspec.Struct, frozen=True):
 
 FORMATS = (
     Format("qcow2", QCOW2_MAGIC, 0, Qcow2Layer()),
-    Format("vmdk", VMDK_MAGIC, 0, VmdkLayer(), read_trailing),
+    Format("vmdk", VMDK_MAGIC, 0, VmdkLayer()),
     Format("tar", TAR_MAGIC, TAR_MAGIC_OFFSET, TarLayer()),
     Format("vhd", VHD_COOKIE, -VhdFooter.SIZE, VhdLayer()),
     Format("vhdx", VHDX_SIGNATURE, 0, VhdxLayer()),

@@ -22,7 +22,14 @@ class TarLayer:
     """Wraps a disk into a tar archive beside small members, and back."""
 
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
-        """Read the archive; its largest file is the disk. Checks that :meth:`wrap` gives all other bytes back."""
+        """Read the archive and check that :meth:`wrap` gives all bytes but the disk's back."""
+        found = self.look(outer, path)
+        record = _with_usual_map(found.record, found.inner)
+        self._check(outer, TarImage(found.inner, record), path)
+        return Unwrapped(found.inner, record)
+
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Read the archive; its largest file is the disk."""
         found = read_members(outer, path)
         files = [number for number, item in enumerate(found) if item.is_file]
         if not files:
@@ -38,10 +45,7 @@ class TarLayer:
             style=found[disk].style,
             padding="blocked" if padding == _blocked(found[-1].end) else padding,
         )
-        inner = _inner(outer, found[disk])
-        record = _with_usual_map(compact(record), inner)
-        self._check(outer, TarImage(inner, record), path)
-        return Unwrapped(inner, record)
+        return Unwrapped(_inner(outer, found[disk]), compact(record))
 
     def _check(self, outer: Source, again: TarImage, path: Path) -> None:
         """Compare everything but the disk, which is right by construction."""

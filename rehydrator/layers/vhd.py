@@ -15,7 +15,7 @@ from rehydrator.layers.block_runs import nonzero_runs
 from rehydrator.layers.c_vhd import DiskType, Footer
 from rehydrator.layers.vhd_dynamic import DynamicImage, read_dynamic
 from rehydrator.layers.vhd_footer import footer_bytes, footer_record, read_footer, wrong_field
-from rehydrator.layers.vhd_record import VhdRecord
+from rehydrator.layers.vhd_record import DynamicVhd, VhdRecord
 
 
 class VhdLayer:
@@ -23,19 +23,25 @@ class VhdLayer:
 
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Read the structure and check that :meth:`wrap` gives it back; the disk is right by construction."""
+        found = self.look(outer, path)
+        inner, record = found.inner, found.record
+        if record.dynamic is not None:
+            record = msgspec.structs.replace(record, dynamic=_with_usual_blocks(record.dynamic, inner))
+        _check(outer, _image(inner, record), path)
+        return Unwrapped(inner, record)
+
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Read the structure."""
         footer = read_footer(outer, path)
         at = outer.size - Footer.SIZE
         record = footer_record(footer, at, path)
         if footer.disk_type == DiskType.DYNAMIC:
-            record, inner = _dynamic(outer, footer, record, path)
-        elif footer.current_size != at:
+            dynamic, inner = read_dynamic(outer, footer, path)
+            return Unwrapped(inner, compact(msgspec.structs.replace(record, dynamic=dynamic)))
+        if footer.current_size != at:
             expected = f"{at}, the bytes before the footer"
             raise wrong_field(Footer, "current_size", at, path, expected, footer.current_size)
-        else:
-            inner = _Disk(outer, at)
-        record = compact(record)
-        _check(outer, _image(inner, record), path)
-        return Unwrapped(inner, record)
+        return Unwrapped(_Disk(outer, at), compact(record))
 
     def wrap(self, inner: Source, record: VhdRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the VHD around ``inner``."""
@@ -47,12 +53,11 @@ class VhdLayer:
         return f"{kind} vhd by {record.creator_application.strip()} {'.'.join(map(str, record.creator_version))}"
 
 
-def _dynamic(outer: Source, footer: Footer, record: VhdRecord, path: Path) -> tuple[VhdRecord, Source]:
-    """Return the record of a dynamic disk, and the disk."""
-    dynamic, disk = read_dynamic(outer, footer, path)
+def _with_usual_blocks(dynamic: DynamicVhd, disk: Source) -> DynamicVhd:
+    """Leave out which blocks are allocated where that follows from the disk."""
     if dynamic.blocks == list(nonzero_runs(disk.nonzero(), dynamic.block_size)):
         dynamic = msgspec.structs.replace(dynamic, blocks="nonzero")
-    return msgspec.structs.replace(record, dynamic=compact(dynamic)), disk
+    return compact(dynamic)
 
 
 def _image(disk: Source, record: VhdRecord) -> FixedImage | DynamicImage:

@@ -14,7 +14,7 @@ from rehydrator.disk.extents import Extent, ExtentMap, chunks
 from rehydrator.disk.source import BytesSource, Source
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
-from rehydrator.layers.block_runs import BlockRun, nonzero_runs
+from rehydrator.layers.block_runs import BlockRun, in_guest_order, nonzero_runs
 from rehydrator.layers.c_vhdx import MIB
 from rehydrator.layers.vhdx_read import read_image
 from rehydrator.layers.vhdx_record import DATA_GAP, METADATA_LENGTH, Geometry, VhdxRecord, is_possible
@@ -33,6 +33,14 @@ class VhdxLayer:
         record = compact(record)
         self._check(outer, VhdxImage(image.disk, record), path)
         return Unwrapped(image.disk, record)
+
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Read the file's structure."""
+        image = read_image(outer, path)
+        record = image.record
+        if record.blocks != "nonzero" and in_guest_order(record.blocks):
+            record = msgspec.structs.replace(record, blocks="nonzero")
+        return Unwrapped(image.disk, compact(record))
 
     def _check(self, outer: Source, again: VhdxImage, path: Path) -> None:
         if again.size != outer.size:

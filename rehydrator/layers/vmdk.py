@@ -17,7 +17,7 @@ from rehydrator.disk.extents import Data, Extent, chunks
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
-from rehydrator.layers.block_runs import BlockRun, nonzero_runs, runs_of
+from rehydrator.layers.block_runs import BlockRun, in_guest_order, nonzero_runs, runs_of
 from rehydrator.layers.c_vmdk import (
     COMPRESSION_DEFLATE,
     ENTRY_SIZE,
@@ -26,6 +26,7 @@ from rehydrator.layers.c_vmdk import (
     MAX_GRAIN_SIZE,
     NUM_GTES_PER_GT,
     SECTOR,
+    Flag,
     GrainMarker,
     SparseExtentHeader,
 )
@@ -33,6 +34,7 @@ from rehydrator.layers.packed import Packer, Packing, find_encoder, sizes_of, sp
 from rehydrator.layers.packed_record import words
 from rehydrator.layers.vmdk_read import VmdkDisk, read_structure
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
+from rehydrator.layers.vmdk_trailing import is_trailing, read_trailing
 
 _MAX_CAPACITY = 1 << 32
 
@@ -63,6 +65,14 @@ class VmdkLayer:
         _check(outer, VmdkImage(disk, record, tables), path)
         return Unwrapped(disk, record, tables)
 
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Read the file's structure, of one with its directory at the end as well."""
+        structure = read_trailing(outer, path) if is_trailing(outer) else read_structure(outer, path)
+        runs = list(runs_of(item.grain for item in structure.grains))
+        grains = "nonzero" if in_guest_order(runs) else runs
+        record = compact(msgspec.structs.replace(structure.record, grains=grains))
+        return Unwrapped(VmdkDisk(outer, structure, path), record)
+
     def wrap(self, inner: Source, record: VmdkRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the VMDK around ``inner`` as a source that compresses grains when they are read."""
         return VmdkImage(inner, record, tables)
@@ -70,8 +80,9 @@ class VmdkLayer:
     def describe(self, record: VmdkRecord) -> str:
         """Name kind, grain size, order and encoder."""
         order = "grains in guest order" if record.grains == "nonzero" else "explicit grain order"
-        encoder = words(record.deflate, record.patched, "grain") if record.deflate else "its tables at the end"
-        return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}, {encoder}"
+        encoder = f", {words(record.deflate, record.patched, 'grain')}" if record.deflate else ""
+        tables = "" if record.flags & Flag.REDUNDANT_GRAIN_TABLE else ", its tables at the end"
+        return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}{encoder}{tables}"
 
 
 def _check(outer: Source, again: VmdkImage, path: Path) -> None:

@@ -11,8 +11,7 @@ import array
 from pathlib import Path
 
 from rehydrator.disk.source import Source
-from rehydrator.errors import CorruptError, UnsupportedError
-from rehydrator.layers.base import Unwrapped
+from rehydrator.errors import CorruptError
 from rehydrator.layers.c_vmdk import (
     ENTRY_SIZE,
     GD_AT_END,
@@ -24,32 +23,37 @@ from rehydrator.layers.c_vmdk import (
     MetadataMarker,
     SparseExtentHeader,
 )
-from rehydrator.layers.vmdk_read import Reader, VmdkDisk, VmdkStructure
+from rehydrator.layers.vmdk_read import Reader, VmdkStructure
 from rehydrator.layers.vmdk_record import VmdkRecord
 
 _FOOTER = -2  # sectors from the end; its marker is before it, the end of the stream behind it
 
 
-def read_trailing(outer: Source, path: Path) -> Unwrapped:
-    """Return the disk inside and a record for people, which no file can be written from.
+def is_trailing(outer: Source) -> bool:
+    """Tell whether the header says that the directory is at the end."""
+    return outer.size >= SparseExtentHeader.SIZE and _header(outer).gdOffset == GD_AT_END
 
-    Raises UnsupportedError for a VMDK of another kind and CorruptError for a damaged one.
+
+def read_trailing(outer: Source, path: Path) -> VmdkStructure:
+    """Read and check such a file, from whose record no file can be written.
+
+    Raises UnsupportedError for other features that are not read and CorruptError for a damaged file.
     """
     try:
-        structure = _TrailingReader(outer, path).read()
+        return _TrailingReader(outer, path).read()
     except CorruptError as error:
         raise error.located(path) from error
-    return Unwrapped(VmdkDisk(outer, structure, path), structure.record)
+
+
+def _header(outer: Source) -> SparseExtentHeader:
+    return SparseExtentHeader.parse(outer.read(0, SparseExtentHeader.SIZE))
 
 
 class _TrailingReader(Reader):
     """Takes the directory's place from the footer; grains need not touch each other."""
 
     def read(self) -> VmdkStructure:
-        header = SparseExtentHeader.parse(self._outer.read(0, min(self._outer.size, SparseExtentHeader.SIZE)))
-        if header.gdOffset != GD_AT_END:
-            self._check_kind(header)
-            raise UnsupportedError("VMDK of another kind", path=self._path)
+        header = _header(self._outer)
         self._check_kind(header.replaced(gdOffset=0, flags=header.flags | Flag.REDUNDANT_GRAIN_TABLE))
         footer = self._footer(header)
         self._check_header(footer)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import lzma
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from rehydrator.codecs import c_xz, lzma2
 from rehydrator.codecs.c_xz import BlockHeader, Check, IndexRecord, StreamHeader
-from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import Source
-from rehydrator.disk.spool import spooled
-from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
+from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.forward import ForwardFile, first_difference
 from rehydrator.layers.xz_blocks import EncodedBlocks, Shape
+from rehydrator.layers.xz_content import xz_content
 from rehydrator.layers.xz_proof import Proofs
 from rehydrator.layers.xz_read import Block, XzLayout, read_layout
 from rehydrator.layers.xz_record import PLAIN_HEADER, CheckName, XzRecord
@@ -38,9 +36,14 @@ class XzLayer:
 
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Decompress the file into a nameless temporary one, and find the encoder that gives its bytes back."""
-        read_layout(outer, path)  # refuses what could not be written again before the work begins
-        content = spooled(_decompressed(outer, path))
+        content = self.look(outer, path).inner
+        content.nonzero()  # makes all of it, so that damage is not taken for another encoder
         return Unwrapped(content, self.recognise(outer, content, path))
+
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Read how the file is cut into blocks; each is decompressed as far as it is read."""
+        layout = read_layout(outer, path)
+        return Unwrapped(xz_content(outer, layout, path), _record(layout, outer.size, ""))
 
     def recognise(self, outer: Source, content: Source, path: Path) -> XzRecord:
         """Find the encoder that gives all bytes of ``outer`` for ``content``.
@@ -73,23 +76,8 @@ class XzLayer:
         """Name the encoder and how the file is cut."""
         blocks = f", blocks of {record.block_size} bytes" if record.block_size else ""
         threads = ", as by several threads" if record.sizes else ""
-        return f"xz by {record.encoder}, {record.check}{blocks}{threads}"
-
-
-def _decompressed(outer: Source, path: Path) -> Iterator[bytes]:
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
-    at = 0
-    try:
-        while not decoder.eof:
-            feed = b""
-            if decoder.needs_input:
-                feed = bytes(outer.read(at, min(CHUNK, outer.size - at)))
-                if not feed:
-                    raise CorruptError("xz stream is truncated", path=path, offset=at)
-            at += len(feed)
-            yield decoder.decompress(feed, CHUNK)
-    except lzma.LZMAError as error:
-        raise CorruptError(f"xz stream is damaged: {error}", path=path, offset=at) from error
+        encoder = f" by {record.encoder}" if record.encoder else ""
+        return f"xz{encoder}, {record.check}{blocks}{threads}"
 
 
 def _record(layout: XzLayout, size: int, name: str) -> XzRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import struct
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ import msgspec
 
 from rehydrator.codecs.deflate_stream import stream_encoder
 from rehydrator.disk.source import Source
-from rehydrator.disk.spool import spooled
-from rehydrator.errors import MismatchError, RehydratorError, UnsupportedError
+from rehydrator.disk.spool import OnDemand, Section
+from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_zip import (
     ALL_ONES,
@@ -46,9 +47,23 @@ class ZipLayer:
 
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Decompress the file into a nameless temporary one, and find the encoder that gives its bytes back."""
-        member = read_member(outer, path)
-        content = spooled(member_content(outer, member, path))
+        content = self.look(outer, path).inner
+        content.nonzero()  # makes all of it, so that damage is not taken for another encoder
         return Unwrapped(content, self.recognise(outer, content, path))
+
+    def look(self, outer: Source, path: Path) -> Unwrapped:
+        """Read the headers; the member is decompressed as far as it is read."""
+        member = read_member(outer, path)
+        if member.size > MAX_CONTENT:
+            raise CorruptError("zip content is impossibly large", path=path, actual=member.size)
+        try:
+            record = _record(member, outer.size)
+        except RehydratorError as error:
+            raise error.located(path) from error
+        encoder = None if member.central.compression_method == STORED else ""
+        record = compact(msgspec.structs.replace(record, deflate=encoder))
+        sections = [Section(0, member.size, functools.partial(member_content, outer, member, path))]
+        return Unwrapped(OnDemand(sections if member.size else [], path.name), record)
 
     def recognise(self, outer: Source, content: Source, path: Path) -> ZipRecord:
         """Find the encoder that gives all bytes of ``outer`` for ``content``."""
@@ -68,7 +83,7 @@ class ZipLayer:
 
     def describe(self, record: ZipRecord) -> str:
         """Name the encoder and what the headers say."""
-        how = f"by {record.deflate}" if record.deflate else "stored"
+        how = "stored" if record.deflate is None else f"by {record.deflate}" if record.deflate else "deflated"
         return f"zip {how}, name {record.name}, modified {record.modified}"
 
 

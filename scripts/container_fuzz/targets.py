@@ -21,7 +21,6 @@ from rehydrator.layers.base import Unwrapped
 from rehydrator.layers.table import FORMATS, Format, format_of, layer_for
 from rehydrator.layers.views import view_of
 from rehydrator.layers.vmdk import VmdkLayer
-from rehydrator.layers.vmdk_trailing import read_trailing
 from rehydrator.manifest import text
 from rehydrator.manifest.schema import Manifest
 from rehydrator.release.formats import Compression
@@ -69,7 +68,9 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
         "zip": list(maker.compressed("zip")),
     }
     for item in FORMATS:
-        yield Target(item.name, _damaged(seeds[item.name], repairs.get(item.name)), _layer_parser(item))
+        damaged = _damaged(seeds[item.name], repairs.get(item.name))
+        yield Target(item.name, damaged, _layer_parser(item))
+        yield Target(f"{item.name}-look", damaged, _looker(item))
     yield Target("vmdk-trailing", _damaged(list(maker.streams()), None), _open_trailing)
     yield Target("chain", _damaged(list(maker.chain()), repair.tar), _take_off)
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
@@ -116,12 +117,22 @@ def _layer_parser(item: Format) -> Callable[[bytes], None]:
     return parse
 
 
+def _looker(item: Format) -> Callable[[bytes], None]:
+    def parse(data: bytes) -> None:
+        looked = item.layer.look(BytesSource(data), _PATH)
+        item.layer.describe(looked.record)
+        view_of(looked.record)
+        _look_at(looked.inner)
+
+    return parse
+
+
 def _open_trailing(data: bytes) -> None:
     """Read what is not written again; every grain of it is decompressed."""
-    unwrapped = read_trailing(BytesSource(data), _PATH)
-    unwrapped.inner.nonzero()
-    VmdkLayer().describe(unwrapped.record)
-    view_of(unwrapped.record)
+    looked = VmdkLayer().look(BytesSource(data), _PATH)
+    looked.inner.nonzero()
+    VmdkLayer().describe(looked.record)
+    view_of(looked.record)
 
 
 def _look_at(source: Source) -> None:
