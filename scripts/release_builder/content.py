@@ -37,6 +37,8 @@ class Profile:
     # Module directories to keep, relative to /usr/lib/modules/VERSION/kernel; None: all.
     modules: tuple[str, ...] | None = None
     initramfs_modules: tuple[str, ...] = ()
+    # Whether the tree has the zipl that makes its disks bootable, as CoreOS has. It brings a C library of its own.
+    has_zipl: bool = False
 
     @property
     def boots(self) -> bool:
@@ -86,11 +88,13 @@ PROFILES = {
                  "drivers/block/virtio_blk", "drivers/nvme", "drivers/net/ethernet/amazon", "drivers/net/hyperv",
                  "net/vmw_vsock"),
         initramfs_modules=("fs/isofs", "fs/overlayfs", "fs/squashfs", "fs/xfs"),
+        has_zipl=True,
     ),
     "medium": Profile(
         _MEDIUM,
         Kernel.ORDINARY,
         initramfs_modules=("fs", "drivers/block", "drivers/net/ethernet", "drivers/nvme", "drivers/scsi"),
+        has_zipl=True,
     ),
 }  # fmt: skip
 
@@ -143,6 +147,9 @@ def build_content(
     without = ("./lib/modules/*/kernel",) if profile.modules == () else ()
     for path in fetched.tree.values():
         packages.unpack(runner, path, root, without)
+    if profile.has_zipl:
+        for path in fetched.zipl:
+            packages.unpack(runner, path, root)
     for path in fetched.support.values():
         packages.unpack(runner, path, support)
     zipl_root = work / "zipl" if fetched.zipl else None
