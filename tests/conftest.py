@@ -79,6 +79,14 @@ def real_store(release_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def both_store(release_dir: Path, s390x_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of two build directories, x86_64 and s390x; read-only."""
+    store = tmp_path_factory.mktemp("both") / "store"
+    fine("build", "dehydrate", release_dir, s390x_release, store, "--no-compressed", "--progress", "none")
+    return store
+
+
+@pytest.fixture(scope="session")
 def qcow2_bytes(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes], bytes]:
     """Return a function that wraps a disk into qcow2 by the real qemu-img."""
     need("qemu-img")

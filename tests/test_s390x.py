@@ -43,14 +43,6 @@ main()
 
 
 @pytest.fixture(scope="module")
-def both_store(release_dir: Path, s390x_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of two build directories, x86_64 and s390x; read-only."""
-    store = tmp_path_factory.mktemp("both") / "store"
-    fine("build", "dehydrate", release_dir, s390x_release, store, "--no-compressed", "--progress", "none")
-    return store
-
-
-@pytest.fixture(scope="module")
 def given_back(both_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of s390x, rehydrated by a program that can't start others, s390x's least of all."""
     place = tmp_path_factory.mktemp("given-back")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rehydrator.engines.choice import EngineName
+from rehydrator.engines.choice import EngineName, ZiplName
 
 engine_option = click.option(
     "--engine",
@@ -15,6 +15,15 @@ engine_option = click.option(
     show_default=True,
     callback=lambda _context, _option, value: EngineName(value),
     help="What replays the edits. 'guestfs' has files written by a kernel in a virtual machine, then settles the rest.",
+)
+
+zipl_option = click.option(
+    "--zipl",
+    type=click.Choice([name.value for name in ZiplName]),
+    default=ZiplName.MODEL.value,
+    show_default=True,
+    callback=lambda _context, _option, value: ZiplName(value),
+    help="What makes s390x disks bootable. 'native' runs the image's own zipl in the virtual machine of guestfs.",
 )
 
 appliance_option = click.option(

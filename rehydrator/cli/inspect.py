@@ -11,8 +11,8 @@ import msgspec
 
 from rehydrator import verify as flow
 from rehydrator.cli.common import arch_option, jobs_option, json_option, progress_option, store_option
-from rehydrator.cli.engine import appliance_option, engine_option
-from rehydrator.engines.choice import EngineName, opened
+from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
+from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.progress import Style, make_progress
 from rehydrator.report import info_text, list_table, store_report
@@ -64,6 +64,7 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, store_path: Pa
     help="Compare the files as shipped, compressed again; for those that 'info' calls exact.",
 )
 @engine_option
+@zipl_option
 @click.option("--mount", is_flag=True, help="Also mount each disk in a virtual machine and compare all of its files.")
 @appliance_option
 @store_option
@@ -74,6 +75,7 @@ def verify(
     jobs: int | None,
     compressed: bool,
     engine: EngineName,
+    zipl: ZiplName,
     mount: bool,
     appliance: Path | None,
     store_path: Path,
@@ -85,7 +87,7 @@ def verify(
         manifests = choose(store, architectures(store, arch or "all"), Choice(disks=names, everything=not names))
         progress = make_progress(style)
         findings = flow.verify_files(store, progress, workers)
-        with opened(engine, manifests, store, progress, appliance) as replay:
+        with opened(EngineChoice(engine, zipl, appliance), manifests, store, progress) as replay:
             at_once = workers if engine is EngineName.DIRECT else 1
             findings += flow.verify_artifacts(manifests, store, progress, at_once, replay, compressed=compressed)
         if mount:

@@ -9,8 +9,8 @@ import click
 
 from rehydrator import rehydrate as flow
 from rehydrator.cli.common import arch_option, check_standard_output, progress_option, store_option
-from rehydrator.cli.engine import appliance_option, engine_option
-from rehydrator.engines.choice import EngineName, opened
+from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
+from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import UsageError
 from rehydrator.progress import Style, make_progress
 from rehydrator.selection import Choice, architectures, choose
@@ -30,6 +30,7 @@ from rehydrator.store.reader import Store
 @arch_option
 @click.option("--skip-validate", is_flag=True, help="Do not compare the sha256 of what is written.")
 @engine_option
+@zipl_option
 @appliance_option
 @store_option
 @progress_option
@@ -44,6 +45,7 @@ def rehydrate(
     arch: str | None,
     skip_validate: bool,
     engine: EngineName,
+    zipl: ZiplName,
     appliance: Path | None,
     store_path: Path,
     style: Style,
@@ -68,7 +70,7 @@ def rehydrate(
     progress = make_progress(style)
     with Store(store_path) as store:
         chosen = choose(store, architectures(store, arch), choice)
-        with opened(engine, chosen, store, progress, appliance) as replay:
+        with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
             options = flow.Options(not skip_validate, compressed=compressed, signatures=signatures, engine=replay)
             if dest != "-":
                 flow.to_directory(chosen, store, Path(dest), progress, options)

@@ -96,6 +96,18 @@ class Handle(Protocol):
     def mount_options(self, options: str, mountable: str, mountpoint: str) -> None:
         """Mount a file system."""
 
+    def debug(self, subcmd: str, extraargs: Sequence[str]) -> str:
+        """Run a debugging command; ``sh`` runs a shell's command outside of what is mounted."""
+
+    def debug_upload(self, filename: str, tmpname: str, mode: int) -> None:
+        """Put a file into the appliance itself."""
+
+    def realpath(self, path: str) -> str:
+        """Return a path without symbolic links."""
+
+    def is_file(self, path: str, *, followsymlinks: int) -> int:
+        """Tell whether a path is that of a regular file."""
+
     def tar_out(self, directory: str, tarfile: str, *, xattrs: int) -> None:
         """Write a directory with all below it as a tar stream."""
 

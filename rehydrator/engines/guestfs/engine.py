@@ -24,6 +24,7 @@ from rehydrator.engines.direct import edited_disk
 from rehydrator.engines.guestfs.bindings import Handle
 from rehydrator.engines.guestfs.files import Written, written_files
 from rehydrator.engines.guestfs.machine import DEVICE, Machine
+from rehydrator.engines.guestfs.native_zipl import NativeZipl, ZiplAccount, zipl_account
 from rehydrator.errors import UnsupportedError
 from rehydrator.manifest.schema import EditedDisk
 
@@ -35,27 +36,35 @@ class Settlement(msgspec.Struct, frozen=True):
     """What became of the sectors of one disk.
 
     ``made``: differ from the base and came out right from the driver. ``settled``: differ from the base and were put
-    right. ``restored``: touched by the driver, but not changed by the edits.
+    right. ``restored``: touched by the driver, but not changed by the edits. ``zipl``: where the image's own was run.
     """
 
     files: int = 0
     made: int = 0
     settled: int = 0
     restored: int = 0
+    zipl: ZiplAccount | None = None
 
     def describe(self) -> str:
         """Tell the account in one line."""
         text = f"{self.made} of {self.made + self.settled} sectors made by the driver, {self.settled} settled"
-        return text + (f", {self.restored} restored" if self.restored else "")
+        text += f", {self.restored} restored" if self.restored else ""
+        return text + (f"; {self.zipl.describe()}" if self.zipl else "")
 
 
 class GuestfsEngine:
-    """Replays edits in ``machine``, whose drive must be as large as the largest disk; ``report`` gets each account."""
+    """Replays edits in ``machine``, whose drive must be as large as the largest disk; ``report`` gets each account.
 
-    def __init__(self, machine: Machine, size: int, report: Callable[[Settlement], None]) -> None:
+    ``zipl`` runs the zipl of s390x images; without it only the model writes their bootmaps.
+    """
+
+    def __init__(
+        self, machine: Machine, size: int, report: Callable[[Settlement], None], zipl: NativeZipl | None = None
+    ) -> None:
         self._machine = machine
         self._size = size
         self._report = report
+        self._zipl = zipl
 
     def edited_disk(self, base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
         """Replay the edits of a body over its base disk, as :func:`rehydrator.engines.direct.edited_disk` does."""
@@ -67,9 +76,17 @@ class GuestfsEngine:
         files = list(written_files(base, body.edits, blobs))
         driven = self._machine.insert(base)
         _write_all(self._machine, files)
+        wrote = self._run_zipl(body, base, driven, target)
         settled, account = settle(Padded(base, target.size), driven, target)
-        self._report(msgspec.structs.replace(account, files=len(files)))
+        self._report(msgspec.structs.replace(account, files=len(files), zipl=wrote))
         return settled
+
+    def _run_zipl(self, body: EditedDisk, base: Source, driven: Source, target: Source) -> ZiplAccount | None:
+        edit = next((edit for edit in body.edits if isinstance(edit, Zipl)), None)
+        if self._zipl is None or edit is None:
+            return None
+        self._zipl.run(edit, base, target)
+        return zipl_account(edit, driven, target)
 
 
 def driven_disk(machine: Machine, base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
