@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from rehydrator.layers.table import format_of
 from rehydrator.layers.vhd import VhdLayer
 from rehydrator.layers.vhd_footer import sealed
 from rehydrator.layers.vhd_record import VhdRecord
+from tests.support.containers import convert, exact, sparse_raw
 from tests.support.disks import MIB, random_sparse
 
 LAYER = VhdLayer()
@@ -31,34 +31,22 @@ def content(source: Source) -> bytes:
     return bytes(source.read(0, source.size))
 
 
-def exact(outer: Source) -> tuple[VhdRecord, Source]:
-    unwrapped = LAYER.unwrap(outer, PATH)
-    record = msgspec.json.decode(msgspec.json.encode(unwrapped.record), type=VhdRecord)
-    wrapped = LAYER.wrap(unwrapped.inner, record)
-    assert wrapped.size == outer.size
-    assert content(wrapped) == content(outer)
-    return record, unwrapped.inner
-
-
-def convert(need: Callable[..., None], tmp_path: Path, disk: bytes, options: str) -> Path:
+def fixed_image(need: Callable[..., None], tmp_path: Path, disk: bytes, options: str = "") -> Path:
     need("qemu-img")
-    raw, image = tmp_path / "raw", tmp_path / "vhd"
-    raw.write_bytes(disk)
-    kind = ["-f", "raw", "-O", "vpc", "-o", options]
-    subprocess.run(["qemu-img", "convert", *kind, raw, image], check=True, capture_output=True)
-    return image
+    (tmp_path / "raw").write_bytes(disk)
+    return convert(tmp_path / "raw", tmp_path / "vhd", "vpc", "-o", f"subformat=fixed{options}")
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("size", [512, MIB, 5 * MIB + 512, 3 * MIB + 1024])
 def test_real_images(need: Callable[..., None], tmp_path: Path, size: int) -> None:
     disk = random_sparse(size, size, 0.3)
-    image = convert(need, tmp_path, disk, "subformat=fixed,force_size")
+    image = fixed_image(need, tmp_path, disk, ",force_size")
     with FileSource(image) as outer:
         found = format_of(outer)
         assert found is not None
         assert found.name == "vhd"
-        record, inner = exact(outer)
+        record, inner = exact(LAYER, outer)
         assert content(inner) == disk
         assert inner.nonzero() == BytesSource(disk).nonzero()
     assert len(msgspec.json.encode(record)) < 120
@@ -67,9 +55,9 @@ def test_real_images(need: Callable[..., None], tmp_path: Path, size: int) -> No
 
 @pytest.mark.oracle
 def test_a_size_by_geometry(need: Callable[..., None], tmp_path: Path) -> None:
-    image = convert(need, tmp_path, random_sparse(1, 3 * MIB, 0.3), "subformat=fixed")
+    image = fixed_image(need, tmp_path, random_sparse(1, 3 * MIB, 0.3))
     with FileSource(image) as outer:
-        record, inner = exact(outer)
+        record, inner = exact(LAYER, outer)
     assert record.creator_application == "qemu"
     cylinders, heads, sectors = record.geometry
     assert cylinders * heads * sectors * 512 == inner.size
@@ -78,13 +66,8 @@ def test_a_size_by_geometry(need: Callable[..., None], tmp_path: Path) -> None:
 @pytest.mark.oracle
 def test_more_than_4_gib(need: Callable[..., None], tmp_path: Path) -> None:
     need("qemu-img")
-    raw, image = tmp_path / "raw", tmp_path / "vhd"
-    with raw.open("wb") as stream:
-        stream.truncate(5 << 30)
-        stream.seek((1 << 32) + 5)
-        stream.write(b"here")
-    options = "subformat=fixed,force_size"
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", options, raw, image], check=True)
+    raw = sparse_raw(tmp_path / "raw", 5 << 30, {(1 << 32) + 5: b"here"})
+    image = convert(raw, tmp_path / "vhd", "vpc", "-o", "subformat=fixed,force_size")
     with FileSource(image) as outer:
         unwrapped = LAYER.unwrap(outer, PATH)
         assert bytes(unwrapped.inner.read((1 << 32) + 4, 6)) == b"\0here\0"
@@ -109,9 +92,11 @@ def test_more_than_4_gib(need: Callable[..., None], tmp_path: Path) -> None:
     ),
 )
 def test_any_record(disk: bytes, record: VhdRecord) -> None:
-    found, inner = exact(LAYER.wrap(BytesSource(disk), record))
+    image = LAYER.wrap(BytesSource(disk), record)
+    found, inner = exact(LAYER, image)
     assert found == record
     assert content(inner) == disk
+    assert content(LAYER.wrap(inner, found)) == content(image)
 
 
 def image(disk: bytes = b"x" * 1024) -> bytes:
@@ -194,7 +179,7 @@ def test_no_flip_gets_through() -> None:
         if order.random() < 0.8:
             damaged = with_field("cookie", damaged[1024:1032], damaged)
         try:
-            exact(BytesSource(damaged))
+            exact(LAYER, BytesSource(damaged))
             outcomes["exact"] += 1
         except RehydratorError:
             outcomes["refused"] += 1

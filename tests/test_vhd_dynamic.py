@@ -23,6 +23,7 @@ from rehydrator.layers.vhd_dynamic import TABLE_OFFSET
 from rehydrator.layers.vhd_footer import sealed
 from rehydrator.layers.vhd_record import DynamicVhd, VhdRecord
 from rehydrator.layers.views import view_of
+from tests.support.containers import convert, exact, sparse_raw
 from tests.support.disks import MIB, random_sparse
 
 LAYER = VhdLayer()
@@ -36,18 +37,8 @@ def content(source: Source) -> bytes:
     return bytes(source.read(0, source.size))
 
 
-def exact(outer: Source) -> tuple[VhdRecord, Source]:
-    unwrapped = LAYER.unwrap(outer, PATH)
-    record = msgspec.json.decode(msgspec.json.encode(unwrapped.record), type=VhdRecord)
-    wrapped = LAYER.wrap(unwrapped.inner, record)
-    assert wrapped.size == outer.size
-    assert content(wrapped) == content(outer)
-    return record, unwrapped.inner
-
-
-def convert(raw: Path, image: Path, options: str) -> None:
-    kind = ["-f", "raw", "-O", "vpc", "-o", f"subformat=dynamic{options}"]
-    subprocess.run(["qemu-img", "convert", *kind, raw, image], check=True, capture_output=True)
+def dynamic_image(raw: Path, options: str = "") -> Path:
+    return convert(raw, raw.with_name("vhd"), "vpc", "-o", f"subformat=dynamic{options}")
 
 
 @pytest.mark.oracle
@@ -55,11 +46,10 @@ def convert(raw: Path, image: Path, options: str) -> None:
 @pytest.mark.parametrize("fill", [0.0, 0.05, 1.0])
 def test_real_images(need: Callable[..., None], tmp_path: Path, size: int, fill: float) -> None:
     need("qemu-img")
-    raw, image = tmp_path / "raw", tmp_path / "vhd"
-    raw.write_bytes(disk := random_sparse(size, size, fill))
-    convert(raw, image, ",force_size")
+    (raw := tmp_path / "raw").write_bytes(disk := random_sparse(size, size, fill))
+    image = dynamic_image(raw, ",force_size")
     with FileSource(image) as outer:
-        record, inner = exact(outer)
+        record, inner = exact(LAYER, outer)
         assert content(inner) == disk
     assert record.dynamic == DynamicVhd()
     assert len(zstandard.compress(msgspec.json.encode(record))) <= 200
@@ -69,11 +59,10 @@ def test_real_images(need: Callable[..., None], tmp_path: Path, size: int, fill:
 @pytest.mark.oracle
 def test_a_size_by_geometry(need: Callable[..., None], tmp_path: Path) -> None:
     need("qemu-img")
-    raw, image = tmp_path / "raw", tmp_path / "vhd"
-    raw.write_bytes(random_sparse(1, 3 * MIB, 0.3))
-    convert(raw, image, "")
+    (raw := tmp_path / "raw").write_bytes(random_sparse(1, 3 * MIB, 0.3))
+    image = dynamic_image(raw)
     with FileSource(image) as outer:
-        record, inner = exact(outer)
+        record, inner = exact(LAYER, outer)
     cylinders, heads, sectors = record.geometry
     assert cylinders * heads * sectors * 512 == inner.size
 
@@ -81,15 +70,11 @@ def test_a_size_by_geometry(need: Callable[..., None], tmp_path: Path) -> None:
 @pytest.mark.oracle
 def test_more_than_4_gib(need: Callable[..., None], tmp_path: Path) -> None:
     need("qemu-img")
-    raw, image = tmp_path / "raw", tmp_path / "vhd"
-    with raw.open("wb") as stream:
-        stream.truncate(5 << 30)
-        for at in (7, (1 << 32) + 5, (5 << 30) - 4):
-            stream.seek(at)
-            stream.write(b"here")
-    convert(raw, image, ",force_size")
+    places = (7, (1 << 32) + 5, (5 << 30) - 4)
+    raw = sparse_raw(tmp_path / "raw", 5 << 30, dict.fromkeys(places, b"here"))
+    image = dynamic_image(raw, ",force_size")
     with FileSource(image) as outer:
-        record, inner = exact(outer)
+        record, inner = exact(LAYER, outer)
         assert inner.size == 5 << 30
         assert bytes(inner.read((1 << 32) + 4, 6)) == b"\0here\0"
     assert record.dynamic == DynamicVhd()
@@ -125,7 +110,7 @@ def test_any_record(data: st.DataObject) -> None:
             disk[min(number * block + 5, size - 1)] = 1
     dynamic = DynamicVhd(block, [BlockRun(number, 1) for number in order])
     image = LAYER.wrap(BytesSource(bytes(disk)), msgspec.structs.replace(RECORD, dynamic=dynamic))
-    record, inner = exact(image)
+    record, inner = exact(LAYER, image)
     assert content(inner) == disk
     assert content(LAYER.wrap(inner, record)) == content(image)
 
@@ -226,7 +211,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], type[RehydratorError], str, i
 @pytest.mark.parametrize("case", DAMAGES)
 def test_damage_is_told_with_its_place(case: str) -> None:
     damage, kind, words, offset = DAMAGES[case]
-    exact(BytesSource(image()))
+    exact(LAYER, BytesSource(image()))
     with pytest.raises(kind, match=words) as caught:
         LAYER.unwrap(BytesSource(damage(image())), PATH)
     assert (caught.value.path, caught.value.offset) == (str(PATH), offset)

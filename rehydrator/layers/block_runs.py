@@ -43,6 +43,20 @@ def runs_of(guests: Iterable[int]) -> Iterator[BlockRun]:
         yield BlockRun(start, count)
 
 
+def joined(runs: Iterable[BlockRun]) -> Iterator[BlockRun]:
+    """Join runs, in the order of the file, where one begins at the end of the one before."""
+    held: BlockRun | None = None
+    for run in runs:
+        if held is not None and run.start == held.end:
+            held = BlockRun(held.start, held.count + run.count)
+            continue
+        if held is not None:
+            yield held
+        held = run
+    if held is not None:
+        yield held
+
+
 def in_guest_order(runs: Iterable[BlockRun]) -> bool:
     """Tell whether the file has its blocks in the order of the disk."""
     return all(before.end <= after.start for before, after in itertools.pairwise(runs))

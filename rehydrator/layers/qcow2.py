@@ -13,7 +13,7 @@ from rehydrator.disk.extents import chunks, is_zero
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.base import Unwrapped
-from rehydrator.layers.block_runs import BlockRun, in_guest_order, nonzero_runs
+from rehydrator.layers.block_runs import BlockRun, in_guest_order, joined, nonzero_runs
 from rehydrator.layers.c_qcow2 import CompressionType
 from rehydrator.layers.packed import ChunkEncoder, Survey, find_encoder, survey
 from rehydrator.layers.packed_record import words
@@ -130,13 +130,7 @@ def _sizes(runs: Sequence[BlockRun], compressed: CompressedClusters) -> Sequence
 
 
 def _ascending(runs: Iterable[BlockRun]) -> list[BlockRun]:
-    joined: list[BlockRun] = []
-    for run in sorted(runs, key=lambda item: item.start):
-        if joined and run.start == joined[-1].end:
-            joined[-1] = BlockRun(joined[-1].start, joined[-1].count + run.count)
-        else:
-            joined.append(run)
-    return joined
+    return list(joined(sorted(runs, key=lambda run: run.start)))
 
 
 def _check(outer: Source, again: Qcow2Image, disk: Qcow2Disk, path: Path) -> None:

@@ -6,7 +6,7 @@ import bisect
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 
-from rehydrator.layers.block_runs import BlockRun
+from rehydrator.layers.block_runs import BlockRun, joined
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE, REFCOUNT_SIZE
 from rehydrator.layers.qcow2_compressed import CompressedClusters
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
@@ -195,10 +195,4 @@ class Layout:
         packed = (
             (offset, guest, 1) for offset, guest in zip(self.compressed.offsets, self.compressed.guests, strict=True)
         )
-        runs: list[BlockRun] = []
-        for _, guest, count in heapq.merge(plain, packed):
-            if runs and guest == runs[-1].end:
-                runs[-1] = BlockRun(runs[-1].start, runs[-1].count + count)
-            else:
-                runs.append(BlockRun(guest, count))
-        return runs
+        return list(joined(BlockRun(guest, count) for _, guest, count in heapq.merge(plain, packed)))

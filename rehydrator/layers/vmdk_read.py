@@ -85,19 +85,7 @@ class Reader:
         header = SparseExtentHeader.parse(self._outer.read(0, min(self._outer.size, SparseExtentHeader.SIZE)))
         self._check_kind(header)
         self._check_header(header)
-        record = VmdkRecord(
-            descriptor=self._descriptor(header),
-            deflate="",
-            version=header.version,
-            flags=header.flags,
-            grain_size=header.grainSize,
-            descriptor_offset=header.descriptorOffset,
-            descriptor_size=header.descriptorSize,
-            rgd_offset=header.rgdOffset,
-            gd_offset=header.gdOffset,
-            overhead=header.overHead,
-            unclean_shutdown=header.uncleanShutdown,
-        )
+        record = self._record(header)
         geometry = Geometry(record, header.capacity)
         entries = self._entries(geometry)
         if not geometry.possible:
@@ -112,6 +100,22 @@ class Reader:
         if Geometry(usual, header.capacity).overhead == geometry.overhead:
             record = usual
         return VmdkStructure(record, header.capacity, grains)
+
+    def _record(self, header: SparseExtentHeader) -> VmdkRecord:
+        """Return what header and descriptor say; what compressed the grains stays open."""
+        return VmdkRecord(
+            descriptor=self._descriptor(header),
+            deflate="",
+            version=header.version,
+            flags=header.flags,
+            grain_size=header.grainSize,
+            descriptor_offset=header.descriptorOffset,
+            descriptor_size=header.descriptorSize,
+            rgd_offset=header.rgdOffset,
+            gd_offset=header.gdOffset,
+            overhead=header.overHead,
+            unclean_shutdown=header.uncleanShutdown,
+        )
 
     def _corrupt(self, name: str, expected: object, actual: object) -> CorruptError:
         offset = SparseExtentHeader.offset_of(name)

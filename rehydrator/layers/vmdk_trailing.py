@@ -24,7 +24,6 @@ from rehydrator.layers.c_vmdk import (
     SparseExtentHeader,
 )
 from rehydrator.layers.vmdk_read import Reader, VmdkStructure
-from rehydrator.layers.vmdk_record import VmdkRecord
 
 _FOOTER = -2  # sectors from the end; its marker is before it, the end of the stream behind it
 
@@ -60,24 +59,12 @@ class _TrailingReader(Reader):
         grains = -(-footer.capacity // footer.grainSize)
         tables = -(-grains // NUM_GTES_PER_GT)
         directory = self._words("grain directory", footer.gdOffset, tables)
-        record = VmdkRecord(
-            descriptor=self._descriptor(header),
-            deflate="",
-            version=footer.version,
-            flags=footer.flags,
-            grain_size=footer.grainSize,
-            descriptor_offset=footer.descriptorOffset,
-            descriptor_size=footer.descriptorSize,
-            rgd_offset=footer.rgdOffset,
-            gd_offset=footer.gdOffset,
-            overhead=footer.overHead,
-            unclean_shutdown=footer.uncleanShutdown,
-        )
 
         def place_of(grain: int) -> int:
             return directory[grain // NUM_GTES_PER_GT] * SECTOR + grain % NUM_GTES_PER_GT * ENTRY_SIZE
 
-        return VmdkStructure(record, footer.capacity, self._grains(self._tables(directory), footer, place_of))
+        stored = self._grains(self._tables(directory), footer, place_of)
+        return VmdkStructure(self._record(footer), footer.capacity, stored)
 
     def _footer(self, header: SparseExtentHeader) -> SparseExtentHeader:
         """Read the footer and compare it with the header, which differs in the directory's place only."""

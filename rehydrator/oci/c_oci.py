@@ -15,7 +15,6 @@ LAYOUT_VERSION = "1.0.0"
 LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
 BLOBS = "blobs"
-OS_LINUX = "linux"
 
 
 class MediaType(enum.StrEnum):
