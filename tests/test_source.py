@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rehydrator.disk.extents import BLOCK, Extent, ExtentMap
 from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import BytesSource, FileSource, Padded, Source
+from rehydrator.disk.spool import spooled
 from rehydrator.errors import CorruptError, InputError
 from tests.support.disks import random_sparse
 
@@ -120,3 +121,28 @@ def test_file_truncated_while_open(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         FileSource(tmp_path / "none")
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_file_that_nobody_holds_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"here")
+    before = _open_files()
+    source: Source | None = Padded(FileSource(path), 8)
+    assert source is not None
+    assert bytes(source.read(0, 8)) == b"here\0\0\0\0"
+    assert _open_files() == before + 1
+    source = None
+    assert _open_files() == before
+
+
+def test_a_copy_that_nobody_holds_is_closed() -> None:
+    before = _open_files()
+    copy: Source | None = spooled([b"content"])
+    assert copy is not None
+    assert bytes(copy.read(0, 7)) == b"content"
+    copy = None
+    assert _open_files() == before

@@ -65,11 +65,13 @@ class FileSource(Source):
     """A source over a regular file, opened read-only.
 
     ``known`` is the exact map of non-zero blocks where the caller has it (e.g. from writing the file); else the
-    host's hole map bounds what has to be read.
+    host's hole map bounds what has to be read. It is closed at the latest when nobody holds it any more: a nameless
+    copy of a container's content has no other owner, and keeps its room on the disk until then.
     """
 
     def __init__(self, path: Path, known: ExtentMap | None = None) -> None:
         self.path = path
+        self._fd = -1
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -118,6 +120,9 @@ class FileSource(Source):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> Self:
         return self
