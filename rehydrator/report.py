@@ -219,6 +219,6 @@ def dehydration_table(store: Store) -> Iterator[str]:
     artifacts = [artifact_report(item, store) for arch in store.architectures for item in store.manifests(arch)]
     head = ("ARTIFACT", "RUNG", "SHIPPED", "STORED")
     rows = [(item.name, item.rung, human(item.shipped_size), human(item.stored_size)) for item in artifacts]
-    total = sum((store.root / file.name).stat().st_size for file in store.files())
+    total = sum(file.size for file in store.files())
     rows.append(("total", "", human(sum(item.shipped_size for item in artifacts)), human(total)))
     yield from _table([head, *rows], frozenset({2, 3}))

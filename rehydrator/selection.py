@@ -54,7 +54,7 @@ def architectures(store: Store, wanted: str | None) -> list[str]:
     if machine not in store.architectures:
         raise UsageError(
             f"the store has several architectures, none of them this machine's {machine}",
-            path=store.root,
+            path=store.name,
             hint=f"Choose with --arch: {', '.join(store.architectures)} or all",
         )
     return [machine]

@@ -17,6 +17,7 @@ from rehydrator.manifest.schema import BlobRef, StoreIndex
 from rehydrator.manifest.text import encode
 from rehydrator.store.blobs import BlobReader
 from rehydrator.store.files import sealed
+from rehydrator.store.origin import Directory
 from tests.support import stores
 from tests.support.cli import fails, fine, hidden, run
 from tests.support.releases import sha256
@@ -99,7 +100,7 @@ def test_a_blob_that_lies_about_its_content(
     tracemalloc.start()
     try:
         with pytest.raises(StoreDamagedError) as caught:
-            BlobReader(tmp_path).small(ref)
+            BlobReader(Directory(tmp_path)).small(ref)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

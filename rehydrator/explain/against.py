@@ -89,7 +89,7 @@ def find(store: Store, name: str, arch: str | None) -> Manifest:
         return likely[0]
     raise UsageError(
         f"the store has no artifact of the name {name}",
-        path=store.root,
+        path=store.name,
         hint="'rehydrator list' shows the names; name the file as it is shipped",
     )
 

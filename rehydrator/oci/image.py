@@ -75,7 +75,7 @@ def build_image(
 def _created(store: Store, settings: Settings) -> str:
     """Return when the image was made: as set, else when the release's metadata was, else 1970; never the clock."""
     if settings.created is None and store.index.stream is not None:
-        told = stream_facts(store.stream_metadata(), store.root / STREAM).last_modified
+        told = stream_facts(store.stream_metadata(), store.name / STREAM).last_modified
         if told:
             return told
     return datetime.fromtimestamp(settings.created or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -93,7 +93,7 @@ def labels_of(store: Store, created: str) -> dict[str, str]:
         LABEL_PROGRAM: __version__,
     }
     if store.index.stream is not None:
-        labels[LABEL_STREAM] = stream_facts(store.stream_metadata(), store.root / STREAM).stream
+        labels[LABEL_STREAM] = stream_facts(store.stream_metadata(), store.name / STREAM).stream
     return labels
 
 

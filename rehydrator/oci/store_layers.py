@@ -18,8 +18,7 @@ from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import FileSource
 from rehydrator.layers.c_tar import BLOCKSIZE
 from rehydrator.manifest.schema import File
-from rehydrator.store.files import damaged, describe
-from rehydrator.store.layout import INDEX, inside
+from rehydrator.store.files import damaged
 from rehydrator.store.reader import Store
 
 PLACE = PurePosixPath("usr/share/rehydrator/store")  # in the image
@@ -39,7 +38,7 @@ def store_layers(store: Store) -> list[StoreLayer]:
     """Return the layers of a store, those that change least first."""
     canonicals = {arch: store.arch(arch).canonical.file for arch in store.architectures}
     apart = {file.name for file in canonicals.values()}
-    rest = [describe(store.root, INDEX), *(file for file in store.files() if file.name not in apart)]
+    rest = [store.index_file, *(file for file in store.files() if file.name not in apart)]
     return [
         *(StoreLayer(f"the canonical disk of {arch}", [file]) for arch, file in canonicals.items()),
         StoreLayer("the index, the manifests and the blobs", rest),
@@ -70,7 +69,7 @@ def _header(name: str, kind: bytes, size: int, mode: int) -> bytes:
 
 
 def _content(file: File, store: Store) -> Iterator[bytes]:
-    path = inside(store.root, file.name)
+    path = store.path(file)
     digest = hashlib.sha256()
     with contextlib.closing(FileSource(path)) as source:
         if source.size != file.size:

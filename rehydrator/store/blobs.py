@@ -18,32 +18,33 @@ from rehydrator.errors import StoreDamagedError, UsageError
 from rehydrator.manifest.schema import BlobRef, File
 from rehydrator.store.files import read_pinned, sha256_file
 from rehydrator.store.layout import BLOBS
+from rehydrator.store.origin import Origin
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _SMALL_LEVEL = 19
 _MAX_SMALL = 256 << 20  # bound for content that is decompressed in memory: hostile stores end here
 
 
-def blob_name(ref: BlobRef) -> str:
-    """Return the path of a blob relative to the store."""
+def blob_file(ref: BlobRef) -> File:
+    """Return the file of a blob, with its path relative to the store."""
     if not _NAME.fullmatch(ref.sha256):
         raise StoreDamagedError("a blob's name is not a sha256", actual=repr(ref.sha256[:80]))
-    return f"{BLOBS}/{ref.sha256}"
+    return File(f"{BLOBS}/{ref.sha256}", ref.size, ref.sha256)
 
 
 class BlobReader:
     """Reads the blobs of a store."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
 
     def small(self, ref: BlobRef) -> bytes:
         """Return the whole content of a blob after comparing its digest."""
-        name = blob_name(ref)
-        path = self._root / name
+        file = blob_file(ref)
+        path = self._origin.local(file)
         if not 0 <= ref.content_size <= _MAX_SMALL:
             raise StoreDamagedError("a blob that is too large to be read at once", path=path, actual=ref.content_size)
-        data = read_pinned(self._root, File(name, ref.size, ref.sha256))
+        data = read_pinned(path, file)
         try:
             # one byte more than it should hold shows a bomb, and is all that is decompressed of one
             content = zstandard.ZstdDecompressor().stream_reader(data).read(ref.content_size + 1)
@@ -56,7 +57,7 @@ class BlobReader:
 
     def large(self, ref: BlobRef, threads: int) -> seekable.SeekableSource:
         """Open a blob for random access; each frame's checksum is compared when it is read."""
-        path = self._root / blob_name(ref)
+        path = self._origin.local(blob_file(ref))
         source = seekable.SeekableSource(path, threads=threads)
         if source.size != ref.content_size:
             raise StoreDamagedError("has another size", path=path, expected=ref.content_size, actual=source.size)
@@ -92,7 +93,7 @@ class BlobWriter:
         ref = BlobRef(sha256, path.stat().st_size, content_size)
         path.chmod(0o644)
         with self._lock:
-            path.replace(self._root / blob_name(ref))
+            path.replace(self._root / blob_file(ref).name)
             self.refs[sha256] = ref
         return ref
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rehydrator.errors import InputError, RehydratorError, StoreDamagedError
 from rehydrator.manifest.schema import UNSEALED, File
-from rehydrator.store.layout import inside
 
 
 def sha256_file(path: Path) -> str:
@@ -45,9 +44,8 @@ def damaged(path: Path, expected: str, actual: str) -> RehydratorError:
     )
 
 
-def read_pinned(root: Path, file: File) -> bytes:
-    """Read a small file of the store and compare its sha256."""
-    path = inside(root, file.name)
+def read_pinned(path: Path, file: File) -> bytes:
+    """Read a small file of the store, which lies at ``path``, and compare its sha256."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,9 +56,8 @@ def read_pinned(root: Path, file: File) -> bytes:
     return data
 
 
-def check_pinned(root: Path, file: File) -> None:
-    """Compare the sha256 of a file of any size."""
-    path = inside(root, file.name)
+def check_pinned(path: Path, file: File) -> None:
+    """Compare the sha256 of a file of any size, which lies at ``path``."""
     if not path.is_file():
         raise StoreDamagedError("is missing from the store", path=path)
     actual = sha256_file(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,12 @@ from rehydrator.errors import StoreDamagedError, UsageError
 from rehydrator.manifest.schema import ArchIndex, BlobRef, File, Manifest, StoreIndex
 from rehydrator.manifest.text import decode
 from rehydrator.manifest.version import MANIFEST_VERSION, STORE_VERSION, check_version
-from rehydrator.store.blobs import BlobReader, blob_name
+from rehydrator.store.blobs import BlobReader, blob_file
 from rehydrator.store.canonical import decode_extents
 from rehydrator.store.depot import Signature
 from rehydrator.store.files import check_pinned, check_seal, read_pinned
-from rehydrator.store.layout import INDEX, SIGNATURES, inside, safe_file_name, signature_name
+from rehydrator.store.layout import INDEX, SIGNATURES, safe_file_name, signature_name
+from rehydrator.store.origin import Directory, Origin
 
 
 class _Version(msgspec.Struct):
@@ -31,22 +33,17 @@ class _Version(msgspec.Struct):
 class Store:
     """A published store. Nothing in it is changed; digests are compared when something is read."""
 
-    def __init__(self, root: Path, *, threads: int | None = None) -> None:
-        self.root = root
-        path = root / INDEX
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UsageError(
-                f"no rehydrator store here: {error.strerror}",
-                path=path,
-                hint="Name one with --store or $REHYDRATOR_STORE",
-            ) from error
+    def __init__(self, place: Path | Origin, *, threads: int | None = None) -> None:
+        self._origin = Directory(place) if isinstance(place, Path) else place
+        self.name = self._origin.name
+        path = self.name / INDEX
+        data = self._origin.index()
         check_version("the store", decode(data, _Version, path).version, STORE_VERSION, path)
         self.index = decode(data, StoreIndex, path)
         check_seal(data, self.index.seal, path)
+        self.index_file = File(INDEX, len(data), hashlib.sha256(data).hexdigest())
         self._threads = threads or os.cpu_count() or 1
-        self._blobs = BlobReader(root)
+        self._blobs = BlobReader(self._origin)
         self._canonicals: dict[str, SeekableSource] = {}
         self._large: dict[str, SeekableSource] = {}
         self._manifests: dict[str, list[Manifest]] = {}
@@ -63,19 +60,21 @@ class Store:
         except KeyError:
             raise UsageError(
                 f"the store has nothing for architecture {arch}",
-                path=self.root,
+                path=self.name,
                 hint=f"It has: {', '.join(self.architectures)}",
             ) from None
 
     def manifests(self, arch: str) -> list[Manifest]:
         """Return the verified manifests of an architecture in the order of the index."""
         if arch not in self._manifests:
-            self._manifests[arch] = [self._manifest(file, arch) for file in self.arch(arch).manifests]
+            files = self.arch(arch).manifests
+            self._origin.bring(files)
+            self._manifests[arch] = [self._manifest(file, arch) for file in files]
         return self._manifests[arch]
 
     def _manifest(self, file: File, arch: str) -> Manifest:
-        path = inside(self.root, file.name)
-        data = read_pinned(self.root, file)
+        path = self._origin.local(file)
+        data = read_pinned(path, file)
         check_version("the manifest", decode(data, _Version, path).version, MANIFEST_VERSION, path)
         manifest = decode(data, Manifest, path)
         for name in (manifest.content.name, manifest.shipped.name):
@@ -91,13 +90,13 @@ class Store:
         for manifest in self.manifests(arch):
             if manifest.artifact.key == key:
                 return manifest
-        raise StoreDamagedError(f"a manifest refers to artifact {key}, which the store lacks", path=self.root)
+        raise StoreDamagedError(f"a manifest refers to artifact {key}, which the store lacks", path=self.name)
 
     def canonical(self, arch: str) -> Source:
         """Return the canonical disk of an architecture; opened once, with its extent map."""
         if arch not in self._canonicals:
             ref = self.arch(arch).canonical
-            path = inside(self.root, ref.file.name)
+            path = self._origin.local(ref.file)
             known = decode_extents(self.small_blob(ref.extents), ref.content.size)
             source = SeekableSource(path, threads=self._threads, known=known)
             if source.size != ref.content.size:
@@ -118,16 +117,19 @@ class Store:
     def stream_metadata(self) -> bytes:
         """Return the stream metadata, verbatim."""
         if self.index.stream is None:
-            raise UsageError("the store holds no stream metadata", path=self.root)
-        return read_pinned(self.root, self.index.stream)
+            raise UsageError("the store holds no stream metadata", path=self.name)
+        return self._pinned(self.index.stream)
 
     def signature(self, manifest: Manifest) -> Signature | None:
         """Return the signature of an artifact's shipped file, verbatim."""
         name = signature_name(manifest.shipped.name)
         for file in self.index.signatures:
             if file.name == f"{SIGNATURES}/{name}":
-                return Signature(name, read_pinned(self.root, file))
+                return Signature(name, self._pinned(file))
         return None
+
+    def _pinned(self, file: File) -> bytes:
+        return read_pinned(self._origin.local(file), file)
 
     def files(self) -> Iterator[File]:
         """Yield every file that the store consists of, besides its index."""
@@ -143,11 +145,15 @@ class Store:
             for ref in blobs:
                 if ref.sha256 not in seen:
                     seen.add(ref.sha256)
-                    yield File(blob_name(ref), ref.size, ref.sha256)
+                    yield blob_file(ref)
+
+    def path(self, file: File) -> Path:
+        """Return where a file of the store lies; whoever reads it compares its digest."""
+        return self._origin.local(file)
 
     def check_file(self, file: File) -> None:
         """Compare one file of the store with its digest."""
-        check_pinned(self.root, file)
+        check_pinned(self.path(file), file)
 
     def close(self) -> None:
         """Close all open parts."""
@@ -155,6 +161,7 @@ class Store:
             source.close()
         self._canonicals.clear()
         self._large.clear()
+        self._origin.close()
 
     def __enter__(self) -> Self:
         return self

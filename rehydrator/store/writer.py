@@ -22,6 +22,7 @@ from rehydrator.store.blobs import BlobReader, BlobWriter
 from rehydrator.store.canonical import encode_extents
 from rehydrator.store.files import describe, sealed
 from rehydrator.store.layout import INDEX, SIGNATURES, STREAM, canonical_name, manifest_name
+from rehydrator.store.origin import Directory
 
 _SUFFIX = ".dehydrating"
 _LOCK = ".lock"
@@ -85,7 +86,7 @@ class Staging:
 
     def read_blob(self, name: str) -> bytes:
         """Return the content of a blob that was put."""
-        return BlobReader(self.root).small(self.blobs.refs[name])
+        return BlobReader(Directory(self.root)).small(self.blobs.refs[name])
 
     def write_index(self, stream: bytes | None, signatures: list[Path]) -> None:
         """Write manifests, stream metadata, signatures and the index that pins them."""
