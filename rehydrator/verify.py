@@ -63,7 +63,7 @@ def verify_mounted(
         return []
     size = max(body_source(item, store).size for item in edited)
     with Machine(size, progress.say, appliance=appliance) as machine:
-        mounts = Mounts(machine, store)
+        mounts = Mounts(machine, store, progress.say)
 
         def verify(item: Manifest) -> None:
             problems = mounts.problems(item)

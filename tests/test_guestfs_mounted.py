@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import os
 import re
+import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from rehydrator.disk.extents import Extent
@@ -17,6 +22,7 @@ from rehydrator.disk.source import Window
 from rehydrator.engines.direct import body_source
 from rehydrator.engines.guestfs.bindings import Handle
 from rehydrator.engines.guestfs.files import Named
+from rehydrator.engines.guestfs.fsck import Checkers
 from rehydrator.engines.guestfs.machine import Machine
 from rehydrator.engines.guestfs.mounted import Mounts, problems
 from rehydrator.engines.guestfs.tree import Node, Tree, read_tree
@@ -28,7 +34,7 @@ from tests.support.cli import fine
 
 FILE = Node("file", 0o644, 0, 0, 3, "", "aa", ())
 OPENSTACK = "openstack.qcow2.xz.disk"
-BOOT, ROOT = "/dev/sda3", "/dev/sda4"
+ESP, BOOT, ROOT = "/dev/sda2", "/dev/sda3", "/dev/sda4"
 
 
 def test_a_tree_is_read_from_a_tar_stream() -> None:
@@ -119,13 +125,15 @@ def test_what_no_manifest_says_is_found(real_store: Path, machine: Machine) -> N
     with Store(real_store) as store:
         manifest = store.manifest_by_key("x86_64", OPENSTACK)
         disk = body_source(manifest, store)
-        assert Mounts(machine, store).problems(manifest) == []
-        before = look(machine, disk)
+        said: list[str] = []
+        assert Mounts(machine, store, said.append).problems(manifest) == []
+        checkers = Checkers(machine, said.append)
+        before = look(machine, disk, checkers)
         changed = machine.insert(disk)
         machine.call(_change)
         entry = before.volumes["p3 boot"].tree.resolve("/loader/entries/ostree-1-fedora-coreos.conf")
         named = [Named("p3 boot", entry, b"other")]
-        told = problems(before, look(machine, changed), named)
+        told = problems(before, look(machine, changed, checkers), named)
         assert [re.sub(r"[0-9a-f]{64}", "HASH", text) for text in told] == [
             "p3 boot: /coreos/platforms.json is missing",
             "p3 boot: /grub2/console.cfg: size 3 instead of 190, sha256 HASH instead of HASH",
@@ -137,8 +145,66 @@ def test_what_no_manifest_says_is_found(real_store: Path, machine: Machine) -> N
             "p4 root: /coreos-aleph-version.json: link elsewhere instead of .aleph-version.json",
         ]
         _damage(changed)
-        [first, *_rest] = problems(before, look(machine, changed), named)
+        [first, *_rest] = problems(before, look(machine, changed, checkers), named)
         assert re.match(r"p3 boot: e2fsck corrects .*block bitmap of group 0", first)
+
+
+@pytest.mark.builder
+def test_a_checker_that_the_appliance_lacks_is_named_once(real_store: Path, machine: Machine) -> None:
+    said: list[str] = []
+    with Store(real_store) as store:
+        disk = store.canonical("x86_64")
+        driven = machine.insert(disk)
+        [esp] = [region for region in read_table(disk).regions if region.number == 2]
+        place = machine.call(lambda handle: handle.debug("sh", ["command -v fsck.vfat"])).strip()
+        machine.call(lambda handle: handle.debug("sh", [f"mv {place} {place}.away"]))
+        try:
+            checkers = Checkers(machine, said.append)
+            assert [checkers.problem(ESP, "vfat", esp, disk, driven) for _ in range(2)] == ["", ""]
+        finally:
+            machine.call(lambda handle: handle.debug("sh", [f"mv {place}.away {place}"]))
+    assert said == ["vfat file systems are mounted, but not checked: the appliance has no fsck.vfat"]
+
+
+@pytest.mark.builder
+@pytest.mark.oracle
+def test_a_kernel_sees_what_virt_ls_lists(
+    real_store: Path,
+    machine: Machine,
+    appliance_environment: dict[str, str],
+    need: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    need("virt-ls")
+    fine("rehydrate", tmp_path, "--disk", "openstack", "--store", real_store)
+    [image] = tmp_path.iterdir()
+    words: list[str | Path] = [
+        "-lR",
+        "--csv",
+        "--uids",
+        "--extra-stats",
+        "--checksum=sha256",
+        "-m",
+        BOOT,
+        "--format=qcow2",
+        "-a",
+        image,
+    ]
+    env = {**os.environ, **appliance_environment, "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
+    done = subprocess.run(["virt-ls", *words, "/"], env=env, stdout=subprocess.PIPE, check=True, text=True)
+    with Store(real_store) as store:
+        disk = body_source(store.manifest_by_key("x86_64", OPENSTACK), store)
+        seen = look(machine, disk, Checkers(machine, print)).volumes["p3 boot"].tree.nodes
+    listed = dict(_listed(row) for row in csv.reader(io.StringIO(done.stdout)))
+    assert {path: msgspec.structs.replace(node, attributes=()) for path, node in seen.items()} == listed
+
+
+def _listed(row: list[str]) -> tuple[str, Node]:
+    """Read a line of virt-ls; the sizes of directories and links are not among what a tar stream tells."""
+    kind, mode, size, uid, gid, _device, _inode, _links, _rdev, _blocks, digest, path, *link = row
+    words = {"d": "directory", "-": "file", "l": "symbolic link"}
+    length = int(size) if kind == "-" else 0
+    return path, Node(words[kind], int(mode, 8), int(uid), int(gid), length, "".join(link), digest, ())
 
 
 @pytest.mark.builder

@@ -87,9 +87,6 @@ class Handle(Protocol):
     def xfs_repair(self, device: str, *, nomodify: int) -> int:
         """Check an XFS file system; return 0 if it is fine."""
 
-    def feature_available(self, groups: Sequence[str]) -> int:
-        """Tell whether the appliance can do all of these."""
-
     def fsck(self, fstype: str, device: str) -> int:
         """Check a file system; return 0 if it is fine."""
 

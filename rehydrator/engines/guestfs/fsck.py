@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rehydrator.disk.extents import Extent, merge
 from rehydrator.disk.gpt import Region
 from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Source, Window
-from rehydrator.engines.guestfs.bindings import Handle
 from rehydrator.engines.guestfs.machine import Machine
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.place import Kind
 from rehydrator.fs.probe import open_filesystem
 
-XFS_FEATURE = "xfs"
+_PROGRAMS = {"ext4": "e2fsck", "xfs": "xfs_repair", "vfat": "fsck.vfat"}
+_HINTS = {"xfs": " (Debian: install libguestfs-xfs)"}
 _BOOKKEEPING = frozenset({Kind.SUPERBLOCK, Kind.JOURNAL_SUPERBLOCK, Kind.BOOT_SECTOR})  # what any run of e2fsck writes
 
 
-def problem_of(machine: Machine, device: str, kind: str, region: Region, disk: Source, driven: Overlay) -> str:
-    """Tell what a check finds wrong with the file system of type ``kind`` on ``device``, empty for nothing.
+class Checkers:
+    """The appliance's own checking programs; ``say`` is told of each that it lacks, once."""
 
-    ``disk`` is what the drive holds, ``driven`` the overlay over it that takes what the machine writes.
-    """
-    try:
-        match kind:
-            case "ext4":
-                machine.call(lambda handle: handle.e2fsck(device, correct=0, forceall=1))
-                changed = sorted(set(_corrected(region, disk, driven)))
-                return f"e2fsck corrects {', '.join(changed)}" if changed else ""
-            case "xfs":
-                return "xfs_repair finds errors" if machine.call(lambda handle: _xfs(handle, device)) else ""
-            case "vfat":
-                return "fsck finds errors" if machine.call(lambda handle: handle.fsck(kind, device)) else ""
-    except RehydratorError as error:
-        return str(error).partition("\n")[0]
-    return ""
+    def __init__(self, machine: Machine, say: Callable[[str], None]) -> None:
+        self._machine = machine
+        self._say = say
+        self._present: dict[str, bool] = {}
 
+    def problem(self, device: str, kind: str, region: Region, disk: Source, driven: Overlay) -> str:
+        """Tell what a check finds wrong with the file system of type ``kind`` on ``device``, empty for nothing.
 
-def _xfs(handle: Handle, device: str) -> int:
-    """Run xfs_repair where the appliance has it; there the driver's mount is the only check otherwise."""
-    return handle.xfs_repair(device, nomodify=1) if handle.feature_available([XFS_FEATURE]) else 0
+        ``disk`` is what the drive holds, ``driven`` the overlay over it that takes what the machine writes. Where the
+        appliance lacks the program, the driver's mount is the only check.
+        """
+        if not self._has(kind):
+            return ""
+        try:
+            match kind:
+                case "ext4":
+                    self._machine.call(lambda handle: handle.e2fsck(device, correct=0, forceall=1))
+                    changed = sorted(set(_corrected(region, disk, driven)))
+                    return f"e2fsck corrects {', '.join(changed)}" if changed else ""
+                case "xfs":
+                    wrong = self._machine.call(lambda handle: handle.xfs_repair(device, nomodify=1))
+                    return "xfs_repair finds errors" if wrong else ""
+                case _:
+                    wrong = self._machine.call(lambda handle: handle.fsck(kind, device))
+                    return "fsck finds errors" if wrong else ""
+        except RehydratorError as error:
+            return str(error).partition("\n")[0]
+
+    def _has(self, kind: str) -> bool:
+        """Tell whether there is a program for this kind of file system."""
+        program = _PROGRAMS.get(kind)
+        if program is None:
+            return False
+        if kind not in self._present:
+            found = self._machine.call(lambda handle: handle.debug("sh", [f"command -v {program} || true"]))
+            self._present[kind] = bool(found.strip())
+            if not self._present[kind]:
+                hint = _HINTS.get(kind, "")
+                self._say(f"{kind} file systems are mounted, but not checked: the appliance has no {program}{hint}")
+        return self._present[kind]
 
 
 def _corrected(region: Region, disk: Source, driven: Overlay) -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from rehydrator.disk.source import Source
 from rehydrator.engines.direct import base_source, blob_reader, body_source
 from rehydrator.engines.guestfs.files import Named, named_files
+from rehydrator.engines.guestfs.fsck import Checkers
 from rehydrator.engines.guestfs.machine import Machine
 from rehydrator.engines.guestfs.tree import Tree
 from rehydrator.engines.guestfs.view import View, look
@@ -17,10 +19,14 @@ _SHOWN = 8
 
 
 class Mounts:
-    """Looks at the disks of a store in one machine; each canonical disk is looked at once."""
+    """Looks at the disks of a store in one machine; each canonical disk is looked at once.
 
-    def __init__(self, machine: Machine, depot: Depot) -> None:
+    ``say`` is told what can't be checked.
+    """
+
+    def __init__(self, machine: Machine, depot: Depot, say: Callable[[str], None]) -> None:
         self._machine = machine
+        self._checkers = Checkers(machine, say)
         self._depot = depot
         self._canonicals: dict[str, View] = {}
 
@@ -28,12 +34,15 @@ class Mounts:
         """Tell what is wrong with a disk that the manifest makes by edits, seen mounted; nothing if all is well."""
         named = list(_named(manifest, self._depot))
         base = self._canonical(manifest.artifact.arch)
-        return problems(base, look(self._machine, body_source(manifest, self._depot)), named)
+        return problems(base, self._look(body_source(manifest, self._depot)), named)
 
     def _canonical(self, arch: str) -> View:
         if arch not in self._canonicals:
-            self._canonicals[arch] = look(self._machine, self._depot.canonical(arch))
+            self._canonicals[arch] = self._look(self._depot.canonical(arch))
         return self._canonicals[arch]
+
+    def _look(self, disk: Source) -> View:
+        return look(self._machine, disk, self._checkers)
 
 
 def _named(manifest: Manifest, depot: Depot) -> Iterator[Named]:

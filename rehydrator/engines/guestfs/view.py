@@ -6,7 +6,7 @@ import msgspec
 
 from rehydrator.disk.gpt import read_table
 from rehydrator.disk.source import Source
-from rehydrator.engines.guestfs.fsck import problem_of
+from rehydrator.engines.guestfs.fsck import Checkers
 from rehydrator.engines.guestfs.machine import Machine
 from rehydrator.engines.guestfs.transfer import tree_of
 from rehydrator.engines.guestfs.tree import Tree
@@ -29,7 +29,7 @@ class View(msgspec.Struct, frozen=True):
     volumes: dict[str, Volume]
 
 
-def look(machine: Machine, disk: Source) -> View:
+def look(machine: Machine, disk: Source, checkers: Checkers) -> View:
     """Check and mount every partition of ``disk`` in ``machine``. What the machine writes meanwhile is forgotten."""
     driven = machine.insert(disk)
     regions = {region.number: region for region in read_table(disk).regions if region.partition}
@@ -40,7 +40,7 @@ def look(machine: Machine, disk: Source) -> View:
         if region is None:
             volumes[f"p{volume.number}"] = Volume("", "", "rehydrator does not see this partition", Tree({}))
             continue
-        problem = problem_of(machine, device, volume.type, region, disk, driven)
+        problem = checkers.problem(device, volume.type, region, disk, driven)
         volumes[region.name] = Volume(volume.type, volume.label, problem, volume.tree())
     return View(volumes)
 
