@@ -18,7 +18,7 @@ from rehydrator.disk.source import BytesSource
 from rehydrator.engines.guestfs import kvm
 from rehydrator.engines.guestfs.engine import SECTOR, Settlement, settle
 from rehydrator.engines.guestfs.machine import Guard, Machine
-from rehydrator.errors import RehydratorError, UnsupportedError
+from rehydrator.errors import ExitCode, RehydratorError, UnsupportedError
 from tests.support.cli import PROGRAM, environment, fine, run
 
 FAKE = Path(__file__).parent / "support" / "fake_guestfs"
@@ -115,7 +115,7 @@ def test_the_user_may_ask_for_emulation(fake: Callable[[str], Fake], monkeypatch
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
-        ("hangs", r"did not start within 1 s.*the last words of the kernel"),
+        ("hangs", r"did not start within 1 s.*\n  launch: first\n  launch: second\n  the last words of the kernel"),
         ("exits", r"does not start: guestfs_launch failed\. .*the last words of the kernel"),
     ],
 )
@@ -179,6 +179,48 @@ def test_an_interrupt_leaves_nothing(fake: Callable[[str], Fake], real_store: Pa
     assert process.returncode == 130, said
     assert found.nothing_left()
     assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.builder
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"SUPERMIN_KERNEL": "/none", "SUPERMIN_MODULES": "/none"}, "failed to find a suitable kernel"),
+        ({"TMPDIR": "{full}", "LIBGUESTFS_CACHEDIR": "{full}"}, r"No space left on device|Wrote only \d+ of \d+ bytes"),
+    ],
+)
+def test_what_the_appliance_lacks_is_told_and_nothing_stays(
+    variables: dict[str, str],
+    message: str,
+    real_store: Path,
+    appliance_environment: dict[str, str],
+    need: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    need("unshare", "mount", root=True)
+    full = tmp_path / "full"
+    places = {"TMPDIR": tmp_path / "tmp", "LIBGUESTFS_CACHEDIR": tmp_path / "cache"}
+    for directory in (full, *places.values()):
+        directory.mkdir()
+    env = {**appliance_environment, **{name: str(path) for name, path in places.items()}}
+    env |= {name: value.format(full=full) for name, value in variables.items()}
+    env["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
+    # A file system of 1 MiB that only this process sees; what is left in it is shown
+    script = 'mount -t tmpfs -o size=1m none "$0" && { "$@"; code=$?; find "$0" -name "rehydrator-*"; exit $code; }'
+    command = [*PROGRAM, "rehydrate", str(tmp_path / "out"), "--disk", "qemu", "--engine", "guestfs", "--store"]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, str(full), *command, str(real_store)],
+        env=environment(env),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.UNSUPPORTED, done.stderr
+    assert re.search(rf"rehydrator: error: the appliance .*({message})", done.stderr, re.DOTALL), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not list(places["TMPDIR"].iterdir())
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def _disk(*sectors: int) -> bytes:

@@ -49,17 +49,20 @@ class Guard(msgspec.Struct, frozen=True):
 
 
 class _Console:
-    """The last that the appliance said, and when."""
+    """The last that the appliance said, and when; events of kind ``lines`` are whole lines, without their end."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: int = 0) -> None:
+        self._lines = lines
         self._text: deque[str] = deque(maxlen=4096)
         self.heard = time.monotonic()
 
-    def hear(self, _event: int, _handle: int, text: bytes | str | None, _numbers: Sequence[int]) -> None:
+    def hear(self, event: int, _handle: int, text: bytes | str | None, _numbers: Sequence[int]) -> None:
         """Take in what libguestfs passes on."""
         self.heard = time.monotonic()
         if text:
             self._text.append(text.decode(errors="replace") if isinstance(text, bytes) else text)
+            if event & self._lines:
+                self._text.append("\n")
 
     def lines(self) -> list[str]:
         """Return the last lines."""
@@ -131,7 +134,7 @@ class Machine:
     def _start(self, bindings: Bindings, *, tcg: bool) -> None:
         handle = bindings.GuestFS(python_return_dict=True)
         self._handle = handle
-        self._console = _Console()
+        self._console = _Console(lines=bindings.EVENT_LIBRARY)
         handle.set_backend("direct")
         if tcg:
             handle.set_backend_setting("force_tcg", "1")

@@ -57,6 +57,8 @@ class GuestFS:
         self._qemu = subprocess.Popen([sys.executable, "-S", "-c", _FOR_EVER, self._server])
         with Path(os.environ["FAKE_GUESTFS_PIDS"]).open("a") as stream:
             stream.write(f"{self._qemu.pid} {'tcg' if self._tcg else 'kvm'}\n")
+        for text in (b"launch: first", b"launch: second"):
+            self._callback(EVENT_LIBRARY, 0, text, ())
         self._callback(EVENT_APPLIANCE, 0, CONSOLE, ())
         if self._mode == "exits":
             self._qemu.kill()
