@@ -94,6 +94,10 @@ class UsageError(RehydratorError):
     """The command line asks for something that does not exist or makes no sense."""
 
 
+class BusyError(UsageError):
+    """Another process or thread is at it; it may be done soon."""
+
+
 class OutputError(RehydratorError):
     """The output could not be written."""
 

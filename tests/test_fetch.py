@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rehydrator.errors import (
+    BusyError,
     FetchError,
     InputError,
     MismatchError,
@@ -132,7 +133,7 @@ def test_resuming_without_a_validator(site: Site, client: Client, tmp_path: Path
 
 
 BAD: dict[str, tuple[list[Act], type[RehydratorError], str]] = {
-    "wrong bytes": ([server.other(NEWER)] * 2, MismatchError, "sha256 is not that of the release metadata"),
+    "wrong bytes": ([server.other(NEWER)] * 2, MismatchError, "has another sha256 than it should"),
     "fewer bytes": ([server.other(DATA[:-1])], MismatchError, "has another size"),
     "more bytes": ([server.other(DATA + b"x")], MismatchError, "has another size"),
     "more bytes than told": ([server.endless], MismatchError, "larger than it should be"),
@@ -296,10 +297,27 @@ def test_cancelled(site: Site, client: Client, tmp_path: Path) -> None:
     assert [name for name in names(tmp_path) if not name.startswith(".")] == []
 
 
+def test_only_the_first_server_is_told_what_authorizes(site: Site, client: Client) -> None:
+    told: list[str | None] = []
+
+    def note(handler: server.Handler, data: bytes) -> None:
+        told.append(handler.headers.get("Authorization"))
+        handler.answer(200, data)
+
+    with serving(Site({"/disk": DATA})) as other:
+        site.acts["/here"] = [server.status(307, Location="/disk")]
+        site.acts["/there"] = [server.status(307, Location=f"{other.url}/disk")]
+        site.acts["/disk"], other.acts["/disk"] = [note], [note]
+        for path in ("/here", "/there"):
+            with client.get(site.url + path, {"Authorization": "Bearer secret"}) as answer:
+                assert answer.read(len(DATA)) == DATA
+    assert told == ["Bearer secret", None]
+
+
 def test_two_at_once(tmp_path: Path) -> None:
     with (
         Partial(tmp_path / "disk.raw"),
-        pytest.raises(UsageError, match="another process"),
+        pytest.raises(BusyError, match="another process"),
         Partial(tmp_path / "disk.raw"),
     ):
         pass

@@ -1,7 +1,8 @@
-"""One HTTP client for everything that is fetched.
+"""One HTTP client for everything that is fetched or sent.
 
-Redirects are followed here and not in the library, because a way that began with TLS must not end without it. The
-system's certificates are used, or those of ``$SSL_CERT_FILE``, and the usual proxy variables are respected.
+Redirects are followed here and not in the library, because a way that began with TLS must not end without it, and what
+authorizes a request is for one server only. The system's certificates are used, or those of ``$SSL_CERT_FILE``, and the
+usual proxy variables are respected.
 
 Sources: RFC 9110 (HTTP semantics), https://urllib3.readthedocs.io.
 """
@@ -12,7 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -30,6 +31,8 @@ from rehydrator.progress import Progress
 T = TypeVar("T")
 
 _REDIRECTS = 10
+_FOLLOWED = frozenset({"GET", "HEAD"})
+AUTHORIZATION = "Authorization"
 _TEMPORARY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _PIECE = min(CHUNK, 1 << 20)
 
@@ -79,15 +82,27 @@ class Answer:
                         )
                     begun, brought = time.monotonic(), 0
 
+    def read(self, limit: int) -> bytes:
+        """Return the whole body; raises MismatchError where it is larger than ``limit`` bytes."""
+        data = bytearray()
+        for piece in self.pieces():
+            data += piece
+            if len(data) > limit:
+                raise MismatchError("is too large", path=self.url, expected=f"at most {limit} bytes")
+        return bytes(data)
+
 
 class Client:
-    """Gets documents and files; safe to use from several threads. :meth:`abort` ends all that is under way."""
+    """Gets documents and files, and sends them; safe to use from several threads.
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    :meth:`abort` ends all that is under way. ``tls`` says which certificates are trusted.
+    """
+
+    def __init__(self, patience: Patience | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.patience = patience or Patience()
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._proxies = getproxies()
-        self._tls = ssl.create_default_context()
+        self._tls = tls or ssl.create_default_context()
         self._lock = threading.Lock()
         self._live: set[urllib3.BaseHTTPResponse] = set()
         self._aborted = False
@@ -105,41 +120,58 @@ class Client:
                 )
             return self._pools[proxy]
 
-    @contextmanager
     def get(
         self, url: str, headers: Mapping[str, str] | None = None, accept: Collection[int] = (HTTPStatus.OK,)
-    ) -> Iterator[Answer]:
-        """Give the answer to a GET request after all redirects; its status is one of ``accept``.
+    ) -> AbstractContextManager[Answer]:
+        """Give the answer to a GET request, as :meth:`send` does."""
+        return self.send("GET", url, headers, accept=accept)
 
-        Raises FetchError, and TemporaryFetchError where another attempt may succeed.
+    @contextmanager
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        accept: Collection[int] = (HTTPStatus.OK,),
+    ) -> Iterator[Answer]:
+        """Give the answer to a request; its status is one of ``accept``. GET and HEAD follow redirects.
+
+        Another server than the first is not told what authorizes the request. Raises FetchError, and
+        TemporaryFetchError where another attempt may succeed.
         """
-        at = url
+        at, told = url, dict(headers or {})
         for _ in range(_REDIRECTS + 1):
-            response = self._request(at, headers or {})
+            response = self._request(method, at, told, body)
             with self._lock:
                 self._live.add(response)
                 aborted = self._aborted
             try:
                 if aborted:
                     raise TemporaryFetchError("was given up", path=at)
-                target = response.get_redirect_location()
+                target = response.get_redirect_location() if method in _FOLLOWED else None
                 if not target:
                     _check_status(response.status, at, accept)
                     yield Answer(response, at, self.patience)
                     return
-                at = _redirected(at, str(target))
+                at, before = _redirected(at, str(target)), at
+                if not same_server(at, before):
+                    told.pop(AUTHORIZATION, None)
             finally:
                 with self._lock:
                     self._live.discard(response)
                 response.close()  # whatever of the body was not read is dropped with its connection
         raise FetchError(f"more than {_REDIRECTS} redirects", path=url, actual=at)
 
-    def _request(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
         check_url(url)
         with _told(url):
             return self._pool(url).request(
-                "GET",
+                method,
                 url,
+                body=body,
                 headers={"User-Agent": f"rehydrator/{__version__}", "Accept-Encoding": "identity", **headers},
                 redirect=False,
                 retries=False,
@@ -153,7 +185,7 @@ class Client:
 
         def attempt() -> bytes:
             with self.get(url) as answer:
-                return _bounded(answer, limit)
+                return answer.read(limit)
 
         return persist(attempt, self.patience, progress)
 
@@ -203,13 +235,10 @@ def check_url(url: str) -> None:
         raise UsageError("is no address that can be fetched", actual=repr(url), hint="It begins with https://")
 
 
-def _bounded(answer: Answer, limit: int) -> bytes:
-    data = bytearray()
-    for piece in answer.pieces():
-        data += piece
-        if len(data) > limit:
-            raise MismatchError("is too large", path=answer.url, expected=f"at most {limit} bytes")
-    return bytes(data)
+def same_server(a: str, b: str) -> bool:
+    """Whether two URLs lead to the same port of the same host, by the same protocol."""
+    first, second = urlsplit(a), urlsplit(b)
+    return (first.scheme, first.netloc.rpartition("@")[2]) == (second.scheme, second.netloc.rpartition("@")[2])
 
 
 def _redirected(url: str, target: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from rehydrator.errors import MismatchError, TemporaryFetchError
 from rehydrator.progress import Progress, Task
-from rehydrator.transport.client import Answer, Client, persist
+from rehydrator.transport.client import Answer, Patience, persist
 from rehydrator.transport.partial import Origin, Partial
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -20,14 +22,33 @@ _ACCEPT = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A file to fetch: where it is and its sha256 in hexadecimal; ``size`` in bytes where it is known."""
+    """A file to fetch: where it is and its sha256 in hexadecimal; ``size`` in bytes where it is known.
+
+    ``title`` is what the user is told, the name of the target by default.
+    """
 
     location: str
     sha256: str
     size: int | None = None
+    title: str = ""
 
 
-def fetch(client: Client, wanted: Wanted, target: Path, check: Callable[[Path], None], progress: Progress) -> None:
+class Getter(Protocol):
+    """What answers to GET requests: a client, or something that adds to its requests."""
+
+    @property
+    def patience(self) -> Patience:
+        """How long to wait, and how often to try again."""
+        ...
+
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, accept: Collection[int] = (HTTPStatus.OK,)
+    ) -> AbstractContextManager[Answer]:
+        """Give the answer to a request, as a client does."""
+        ...
+
+
+def fetch(client: Getter, wanted: Wanted, target: Path, check: Callable[[Path], None], progress: Progress) -> None:
     """Fetch ``wanted`` to ``target``.
 
     What an earlier run or attempt brought is kept and the rest asked for by range, under the condition that the file is
@@ -36,7 +57,7 @@ def fetch(client: Client, wanted: Wanted, target: Path, check: Callable[[Path], 
 
     Raises FetchError, OutputError (what came so far is kept) and MismatchError for other bytes than wanted.
     """
-    with Partial(target) as part, progress.task(f"fetch {target.name}", wanted.size) as task:
+    with Partial(target) as part, progress.task(f"fetch {wanted.title or target.name}", wanted.size) as task:
         try:
             _complete(_Transfer(client, wanted, part, task), wanted, progress)
             check(part.path)
@@ -57,14 +78,14 @@ def _complete(transfer: _Transfer, wanted: Wanted, progress: Progress) -> None:
     actual = transfer.complete(progress)
     if actual != wanted.sha256:
         raise MismatchError(
-            "sha256 is not that of the release metadata", path=wanted.location, expected=wanted.sha256, actual=actual
+            "has another sha256 than it should", path=wanted.location, expected=wanted.sha256, actual=actual
         )
 
 
 class _Transfer:
     """The attempts to bring one file."""
 
-    def __init__(self, client: Client, wanted: Wanted, part: Partial, task: Task) -> None:
+    def __init__(self, client: Getter, wanted: Wanted, part: Partial, task: Task) -> None:
         self._client = client
         self._wanted = wanted
         self._part = part

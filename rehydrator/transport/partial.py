@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from rehydrator.disk.extents import CHUNK
-from rehydrator.errors import InputError, OutputError, UsageError
+from rehydrator.errors import BusyError, InputError, OutputError
 
 _SUFFIX = ".fetching"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -71,7 +71,7 @@ class Partial:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError("is being fetched by another process", path=self.target) from error
+            raise BusyError("is being fetched by another process", path=self.target) from error
         try:
             named = self.path.lstat()
         except FileNotFoundError:
