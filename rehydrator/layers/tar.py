@@ -14,6 +14,7 @@ from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_tar import BLOCKSIZE, RECORDSIZE, Type
 from rehydrator.layers.tar_header import header_blocks
+from rehydrator.layers.tar_oci import told_as_image, written_out
 from rehydrator.layers.tar_read import MAX_DISK, MAX_LITERAL, Found, read_members
 from rehydrator.layers.tar_record import Piece, TarMember, TarRecord
 
@@ -24,7 +25,7 @@ class TarLayer:
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Read the archive and check that :meth:`wrap` gives all bytes but the disk's back."""
         found = self.look(outer, path)
-        record = _with_usual_map(found.record, found.inner)
+        record = told_as_image(_with_usual_map(found.record, found.inner), found.inner.size)
         self._check(outer, TarImage(found.inner, record), path)
         return Unwrapped(found.inner, record)
 
@@ -60,8 +61,10 @@ class TarLayer:
         return TarImage(inner, record)
 
     def describe(self, record: TarRecord) -> str:
-        """Name the disk, its map and the other members."""
+        """Name the disk, its map and the other members, or the image that they make."""
         disk = _disk_member(record)
+        if record.oci is not None:
+            return f"{record.style} tar of an OCI image for {record.oci.architecture}"
         sparse = _map_words(disk)
         others = ", ".join(item.name for number, item in enumerate(record.members) if number != record.disk)
         return f"{record.style} tar of {disk.name}{sparse}" + (f" with {others}" if others else "")
@@ -143,7 +146,7 @@ class TarImage(Joined):
         if disk.size > MAX_DISK:
             raise MismatchError("the disk does not fit a tar", expected=f"at most {MAX_DISK}", actual=disk.size)
         parts: list[Source] = []
-        for number, member in enumerate(record.members):
+        for number, member in enumerate(written_out(record, disk.size)):
             held = list(_disk_parts(disk, member, record) if number == record.disk else _small_parts(member, record))
             parts += [*held, Zeros(-sum(part.size for part in held) % BLOCKSIZE)]
         end = sum(part.size for part in parts)

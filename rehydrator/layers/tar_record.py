@@ -13,6 +13,10 @@ import msgspec
 Style: TypeAlias = Literal["gnu", "ustar", "ustar 1.35"]  # the last: of GNU tar 1.35, without device numbers
 
 
+# What a member of an OCI archive is to the image.
+OciRole: TypeAlias = Literal["", "layout", "index", "config", "manifest", "layer"]
+
+
 class Piece(msgspec.Struct, array_like=True, frozen=True):
     """``length`` bytes of a sparse file from ``offset`` on, which the archive holds; all other bytes are zero."""
 
@@ -20,12 +24,25 @@ class Piece(msgspec.Struct, array_like=True, frozen=True):
     length: int
 
 
+class OciImage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An image of one layer in an OCI archive, by the values that its documents do not have from each other.
+
+    ``created`` is in seconds since 1970; ``diff_id`` is the sha256 of the layer, ``layer`` that of its compressed blob.
+    """
+
+    architecture: str
+    created: int
+    diff_id: str
+    layer: str
+
+
 class TarMember(msgspec.Struct, frozen=True, omit_defaults=True):
     """One member. ``text`` (lines) or ``data`` is the content of any but the disk; ``mode`` is in octal.
 
     ``sparse`` is the map of a disk of type ``S``: ``"nonzero"`` for the blocks of 4096 bytes that are not zero, and an
     empty piece at the end of a disk that ends in zeros, as GNU tar finds them. ``header`` are the header blocks where
-    they do not follow from the other fields, without the zeros at their end.
+    they do not follow from the other fields, without the zeros at their end. ``oci`` is what an OCI archive's image has
+    the member for: its content follows from the image then, and of a blob's name the digest is left out.
     """
 
     name: str
@@ -42,6 +59,7 @@ class TarMember(msgspec.Struct, frozen=True, omit_defaults=True):
     data: bytes = b""
     sparse: Literal["nonzero"] | list[Piece] = []
     header: bytes = b""
+    oci: OciRole = ""
 
     @property
     def pieces(self) -> list[Piece]:
@@ -58,10 +76,11 @@ class TarRecord(msgspec.Struct, tag="tar", tag_field="layer", frozen=True, omit_
     """The record of a tar layer: its members in order; number ``disk`` is the one that is told apart.
 
     ``padding`` are the bytes of zeros after the last member, ``"blocked"`` as GNU tar writes them: two blocks or more,
-    up to a multiple of 10,240 bytes.
+    up to a multiple of 10,240 bytes. ``oci`` is the image of an OCI archive whose documents follow from it.
     """
 
     members: list[TarMember]
     disk: int = 0
     style: Style = "gnu"
     padding: int | Literal["blocked"] = "blocked"
+    oci: OciImage | None = None

@@ -86,8 +86,10 @@ def gzip(record: GzipRecord) -> View:
 
 
 def tar(record: TarRecord) -> View:
-    """Name the members, JSON documents field by field."""
-    view = {name: value for name, value in fields(record).items() if name != "members"}
+    """Name the members, JSON documents and the values that they follow from field by field."""
+    view = {name: value for name, value in fields(record).items() if name not in ("members", "oci")}
+    if record.oci is not None:
+        view |= {**fields(record.oci), "created": utc(record.oci.created)}
     for number, member in enumerate(record.members):
         role = _role(member, is_disk=number == record.disk)
         name = role if role not in view else f"{role} ({number})"
@@ -105,6 +107,8 @@ def _member(member: TarMember) -> View:
 
 def _role(member: TarMember, *, is_disk: bool) -> str:
     """Return a name that members of two archives share: those of OCI are called by their digests."""
+    if member.oci:
+        return member.oci if member.oci in ("layout", "index") else f"{member.oci} blob"
     if not member.name.startswith("blobs/sha256/"):
         return member.name
     document = _document(member) or {}

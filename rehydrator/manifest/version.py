@@ -7,7 +7,7 @@ from pathlib import Path
 from rehydrator.errors import CorruptError, UnsupportedError
 
 STORE_VERSION = "1.0"
-MANIFEST_VERSION = "2.1"
+MANIFEST_VERSION = "2.2"
 
 
 def check_version(what: str, found: str, known: str, path: Path) -> None:

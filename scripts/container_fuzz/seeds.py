@@ -7,6 +7,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from release_builder.oci import make_oci_archive
+from release_builder.tools import Runner
+
 from .vmdk_stream import GRAIN, write_stream
 
 _DISK_SIZE = (3 << 20) + 512
@@ -72,12 +75,17 @@ class SeedMaker:
         yield image.read_bytes()
 
     def archives(self) -> Iterator[bytes]:
-        """Yield tar archives of the disk and a small file."""
+        """Yield tar archives of the disk and a small file, and an OCI archive."""
         archive = self._work / "archive"
         (self._work / "small").write_text("{}\n")
         for options in _ARCHIVES:
             self._run("tar", *options, "-cf", archive, "small", self._disk.name)
             yield archive.read_bytes()
+        tree = self._work / "tree"
+        tree.mkdir(exist_ok=True)
+        (tree / "disk").write_bytes(self._disk.read_bytes())
+        make_oci_archive(Runner(), tree, archive, "s390x")
+        yield archive.read_bytes()
 
     def compressed(self, program: str) -> Iterator[bytes]:
         """Yield a file, compressed."""
