@@ -7,7 +7,7 @@ import random
 import subprocess
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from rehydrator.errors import CorruptError, MismatchError, RehydratorError, Stor
 from rehydrator.layers.gzip import GzipFile, GzipLayer
 from rehydrator.layers.gzip_record import GzipRecord
 from rehydrator.layers.table import format_of
+from tests.support.compressible import compressible
 from tests.support.disks import MIB, random_sparse
 from tests.test_deflate import text
 
@@ -78,6 +79,27 @@ def test_files_of_zlib(level: int) -> None:
     assert (record.deflate, record.mtime) == (f"zlib-{level}", 7)
 
 
+@pytest.mark.parametrize(("level", "mem_level"), [(6, 9), (9, 1), (1, 4)])
+def test_memory_levels(level: int, mem_level: int) -> None:
+    stream = zlib.compressobj(level, zlib.DEFLATED, 31, mem_level)
+    record, _ = exact(stream.compress(compressible(3, 700_000)) + stream.flush())
+    assert record.deflate == f"zlib-{level}-mem{mem_level}"
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("options", [["-6", "-p2"], ["-9", "-p2"], ["-1", "-p1"], ["-i"], ["-9", "-i", "-p1"]], ids=str)
+def test_files_of_pigz(need: Callable[..., None], options: list[str]) -> None:
+    """Blocks side by side or one stream, each knowing what comes before or not; many ends of blocks, one byte more."""
+    need("pigz")
+    disk = compressible(3, 2 * MIB + 1)
+    data = subprocess.run(["pigz", "-c", *options], input=disk, check=True, capture_output=True).stdout
+    record, inner = exact(data)
+    assert content(inner) == disk
+    level = next((word for word in options if word[1:].isdigit()), "-6")
+    way = {"-i": "-i", "-p1": "-p1"}.get(next((word for word in options if word in ("-i", "-p1")), ""), "")
+    assert record.deflate == f"pigz{level}{way}"
+
+
 @settings(max_examples=20)
 @given(st.binary(max_size=3000), st.integers(0, 2**32 - 1))
 def test_any_content(held: bytes, mtime: int) -> None:
@@ -101,7 +123,7 @@ def test_reads_of_any_piece() -> None:
 
 def test_unknown_encoders_are_refused_by_name() -> None:
     held = text(6)
-    stream = zlib.compressobj(6, zlib.DEFLATED, 31, 3)
+    stream = zlib.compressobj(0, zlib.DEFLATED, 31)
     with pytest.raises(UnsupportedError, match="unknown deflate encoder") as caught:
         LAYER.unwrap(BytesSource(stream.compress(held) + stream.flush()), PATH)
     assert caught.value.path == str(PATH)
@@ -151,7 +173,7 @@ def test_a_content_that_does_not_belong_to_the_record(name: str, change: int) ->
         content(LAYER.wrap(inner, forged))
 
 
-@pytest.mark.parametrize("name", ["", "gzip", "gzip-0", "gzip-10", "pigz-6", "zlib-ng-6"])
+@pytest.mark.parametrize("name", ["", "gzip", "gzip-0", "gzip-10", "pigz", "pigz-0", "pigz-6-p2", "zlib-ng-6"])
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(UnsupportedError, match="unknown deflate encoder"):
         LAYER.wrap(BytesSource(b"x"), GzipRecord(100, name))
@@ -168,9 +190,12 @@ def _no_cache() -> Iterator[None]:
 def test_without_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = by_program(text(9, 900_000), "-n9")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnsupportedError, match="is the program GNU gzip") as caught:
+    with pytest.raises(UnsupportedError, match="unknown deflate encoder") as caught:
         LAYER.unwrap(BytesSource(data), PATH)
-    assert "Install" in str(caught.value.hint)
+    assert "are the program GNU gzip. Install the package gzip" in str(caught.value.hint)
+    record = GzipRecord(len(data), "gzip-9")
+    with pytest.raises(UnsupportedError, match="are the program GNU gzip"):
+        LAYER.wrap(BytesSource(b""), record)
 
 
 @pytest.mark.usefixtures("_no_cache")

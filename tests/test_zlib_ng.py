@@ -1,4 +1,4 @@
-"""Disks that qemu-img compressed with zlib-ng, as Fedora's does: the encoder is found, and every byte comes back."""
+"""Disks that qemu-img compressed with zlib-ng, as Fedora's does, and gzip files of zlib-ng: every byte comes back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from rehydrator.codecs import deflate, zlib_ng
 from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.errors import UnsupportedError
+from rehydrator.layers.gzip import GzipLayer
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.vmdk import VmdkLayer
 from tests.support import zlib_ng_compat
@@ -61,3 +62,15 @@ def test_every_byte_comes_back(
     assert f"by zlib-ng-{CLASS}-6" in layer.describe(unwrapped.record)
     assert unwrapped.record.patched is None
     assert bytes(again.read(0, again.size)) == image.read_bytes()
+
+
+@pytest.mark.parametrize("level", [2, 6, 9])
+@pytest.mark.usefixtures("environment")
+def test_gzip_files(level: int) -> None:
+    content = compressible(2, 3 * MIB)
+    program = zlib_ng_compat.minigzip(zlib_ng.CLASSES[CLASS], CACHE)
+    data = subprocess.run([program, f"-{level}", "-c"], input=content, check=True, capture_output=True).stdout
+    unwrapped = GzipLayer().unwrap(BytesSource(data), Path("x.gz"))
+    assert unwrapped.record.deflate == f"zlib-ng-{CLASS}-{level}"
+    again = GzipLayer().wrap(BytesSource(content), unwrapped.record)
+    assert bytes(again.read(0, again.size)) == data

@@ -9,6 +9,7 @@ import ctypes
 from typing import ClassVar
 
 Z_DEFLATED = 8
+Z_NO_FLUSH = 0
 Z_FINISH = 4
 Z_OK = 0
 Z_STREAM_END = 1

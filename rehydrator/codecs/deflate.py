@@ -13,7 +13,8 @@ import functools
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TypeAlias
 
 import msgspec
 
@@ -21,10 +22,15 @@ from rehydrator.codecs import zlib_ng
 from rehydrator.disk.extents import Data
 from rehydrator.errors import UnsupportedError
 
+# Turns content, in pieces, into a raw deflate stream, in pieces.
+StreamEncoder: TypeAlias = Callable[[Iterable[Data]], Generator[bytes, None, None]]
+
 MAX_WBITS = 15  # a 32 KiB window, the usual one
 DEFAULT_MEM_LEVEL = 8
 ZLIB = "zlib"
 NAMES = tuple(f"{ZLIB}-{level}" for level in range(1, 10))  # those that every Python with zlib has
+LIKELY_LEVELS = (6, 9, 1, 8, 7, 5, 4, 3, 2)
+_MEM_LEVELS = (8, 9, 7, 6, 5, 4, 3, 2, 1)
 _STRATEGIES = {"filtered": 1, "huffman": 2, "rle": 3, "fixed": 4}
 _TEST_WORDS = 12_000
 # Pieces of the test text, as long as two windows, of which zlib-ng 2.2 and 2.3 compress at least one otherwise.
@@ -97,9 +103,17 @@ def parse(name: str) -> Encoder:
     match = _NAME.fullmatch(name)
     if match is None:
         expected = f"zlib-LEVEL or zlib-ng-VERSION-LEVEL, of the versions {', '.join(zlib_ng.CLASSES)}"
+        expected += "; in gzip and zip files also gzip-LEVEL and pigz-LEVEL"
         raise UnsupportedError("unknown deflate encoder", actual=repr(name[:40]), expected=expected)
     family, level, mem_level, strategy = match.groups()
     return Encoder(name, family, int(level), int(mem_level) if mem_level else None, _STRATEGIES.get(strategy, 0))
+
+
+def unusual_names(shape: Shape = USUAL) -> Iterator[str]:
+    """Yield the names of zlib's encoders with another memLevel than ``shape`` has, then of those with a strategy."""
+    memories = [memory for memory in _MEM_LEVELS if memory != shape.mem_level]
+    yield from (f"{ZLIB}-{level}-mem{memory}" for memory in memories for level in LIKELY_LEVELS)
+    yield from (f"{ZLIB}-6-{strategy}" for strategy in _STRATEGIES)
 
 
 @functools.cache
@@ -115,13 +129,18 @@ def encoder(name: str) -> Encoder:
     return found
 
 
+def other_zlib(name: str) -> UnsupportedError:
+    """Return the error of a Python whose zlib can't be the encoder of this name."""
+    return UnsupportedError(
+        f"the deflate encoder {name} is needed, but this Python's zlib {zlib.ZLIB_RUNTIME_VERSION} "
+        "compresses otherwise",
+        hint="Use a Python that is built with the zlib of zlib.net, not with zlib-ng",
+    )
+
+
 def _other_answer(found: Encoder) -> UnsupportedError:
     if found.family == ZLIB:
-        return UnsupportedError(
-            f"the deflate encoder {found.name} is needed, but this Python's zlib {zlib.ZLIB_RUNTIME_VERSION} "
-            "compresses otherwise",
-            hint="Use a Python that is built with the zlib of zlib.net, not with zlib-ng",
-        )
+        return other_zlib(found.name)
     return UnsupportedError(
         f"the deflate encoder {found.name} is needed, but its library compresses otherwise on this processor",
         hint="zlib-ng 2.1 depends on the processor; use one of the kind that built the release",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeAlias, TypeVar
 
@@ -51,3 +51,21 @@ class ReadAhead(Generic[T]):
             while len(self._made) > 2 * self._ahead + 1:
                 self._made.popitem(last=False)[1].cancel()
         return made.result()
+
+
+def in_order(works: Iterable[Work[T]], ahead: int) -> Generator[T, None, None]:
+    """Yield what each work makes, in their order, while as many as ``ahead`` of the next ones are made.
+
+    ``works`` is gone through in the reader's thread.
+    """
+    running: deque[Future[T]] = deque()
+    try:
+        for work in works:
+            running.append(_pool().submit(work))
+            if len(running) > ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()

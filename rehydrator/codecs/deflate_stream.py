@@ -1,126 +1,61 @@
-"""Deflate encoders by name for long streams: zlib's, and GNU gzip's own, which no library has.
+"""Deflate encoders by name for long streams, as gzip and zip files hold them.
 
-``zlib-6`` is the library at a level (see :mod:`rehydrator.codecs.deflate`). ``gzip-9`` is the deflate of the program
-GNU gzip, whose bytes zlib gives at no setting; it is made by running that program, after comparing its answer to a
-test text with the known one.
+``zlib-6`` and ``zlib-ng-2.3-6`` are the libraries at a level (see :mod:`rehydrator.codecs.deflate`), ``gzip-9`` is the
+program GNU gzip, whose deflate Info-ZIP has too, and ``pigz-6`` pigz's way of using zlib.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import shutil
-import subprocess
-import threading
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import IO, TypeAlias
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
-from rehydrator.codecs import deflate
-from rehydrator.disk.extents import CHUNK, Data
-from rehydrator.errors import UnsupportedError
+from rehydrator.codecs import deflate, gzip_program, pigz, zlib_ng
+from rehydrator.codecs.deflate import ZLIB, Encoder, StreamEncoder
+from rehydrator.disk.extents import Data
 
-# Turns content, in pieces, into a raw deflate stream, in pieces.
-StreamEncoder: TypeAlias = Callable[[Iterable[Data]], Generator[bytes, None, None]]
-
-PROGRAM = "gzip"
-_GZIP_HEADER = 10  # bytes before the stream, written with -n
-_GZIP_TRAILER = 8
-# CRC-32 of the test text as GNU gzip 1.12 compresses it, by level
-_KNOWN_ANSWERS = {
-    1: 0xAB2E65D2,
-    2: 0xC33D3A49,
-    3: 0xAE7BAF48,
-    4: 0x361DCD37,
-    5: 0x9B514E6C,
-    6: 0x06E989D5,
-    7: 0x09BFDF4D,
-    8: 0x452D223F,
-    9: 0x452D223F,
-}
-NAMES = (*deflate.NAMES, *(f"gzip-{level}" for level in range(1, 10)))
+_PROGRAMS = tuple(f"{gzip_program.PROGRAM}-{level}" for level in range(1, 10))
+_USUAL = (gzip_program.PROGRAM, ZLIB, pigz.PROGRAM)
 
 
 @functools.cache
 def stream_encoder(name: str) -> StreamEncoder:
-    """Return the encoder of this name; raises UnsupportedError where this machine does not have it."""
-    family, _, level = name.rpartition("-")
-    if family == "zlib":
-        return functools.partial(_by_zlib, deflate.encoder(name))
-    if name not in NAMES:
-        raise UnsupportedError("unknown deflate encoder", actual=repr(name[:40]), expected=", ".join(sorted(NAMES)))
-    program = shutil.which(PROGRAM)
-    if program is None:
-        raise UnsupportedError(f"the deflate encoder {name} is the program GNU gzip", hint="Install the package gzip")
-    found = functools.partial(_by_gzip, program, int(level))
-    if zlib.crc32(b"".join(found([deflate.test_text()]))) != _KNOWN_ANSWERS[int(level)]:
-        raise UnsupportedError(
-            f"the deflate encoder {name} is needed, but {program} compresses otherwise",
-            hint="Install GNU gzip; others, such as pigz, give other bytes",
-        )
-    return found
+    """Return the encoder of this name after comparing its answer to a test text with the known one.
+
+    Raises UnsupportedError for a name that this version does not know and where this machine lacks the encoder.
+    """
+    if name in _PROGRAMS:
+        return gzip_program.encoder(_PROGRAMS.index(name) + 1)
+    if name in pigz.NAMES:
+        return pigz.encoder(name)
+    found = deflate.encoder(name)
+    return functools.partial(_by_zlib if found.family == ZLIB else _by_zlib_ng, found)
 
 
-def _by_zlib(encoder: deflate.Encoder, content: Iterable[Data]) -> Generator[bytes, None, None]:
-    stream = zlib.compressobj(encoder.level, zlib.DEFLATED, -deflate.MAX_WBITS, deflate.DEFAULT_MEM_LEVEL)
+def candidates(likely: Sequence[int], first: str = gzip_program.PROGRAM) -> Iterator[str]:
+    """Yield the names of encoders, the likeliest first.
+
+    ``likely`` are the levels that the file speaks of. Of the families that use them, ``first`` comes before the others.
+    """
+    levels = (*likely, *(level for level in deflate.LIKELY_LEVELS if level not in likely))
+    usual = sorted(_USUAL, key=lambda family: family != first)
+    others = [f"{ZLIB}-ng-{version}" for version in zlib_ng.CLASSES]
+    yield from (f"{family}-{level}" for level in levels for family in usual)
+    yield from (f"{family}-{level}" for level in levels for family in others)
+    yield from (f"{pigz.PROGRAM}-{level}-{option}" for level in levels for option in pigz.OPTIONS)
+    yield from deflate.unusual_names()
+
+
+def _by_zlib(encoder: Encoder, content: Iterable[Data]) -> Generator[bytes, None, None]:
+    mem_level = encoder.mem_level or deflate.DEFAULT_MEM_LEVEL
+    stream = zlib.compressobj(encoder.level, zlib.DEFLATED, -deflate.MAX_WBITS, mem_level, encoder.strategy)
     for piece in content:
         if packed := stream.compress(piece):
             yield packed
     yield stream.flush()
 
 
-def _by_gzip(program: str, level: int, content: Iterable[Data]) -> Generator[bytes, None, None]:
-    """Run gzip; a thread feeds it. Both end when the iterator is closed."""
-    environment = {key: value for key, value in os.environ.items() if key != "GZIP"}
-    command = [program, "-n", "-c", f"-{level}"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    feeder = _Feeder(content, process.stdin)
-    try:
-        yield from _without_frame(process.stdout)
-        feeder.thread.join()
-        if feeder.error is not None:
-            raise feeder.error
-        if process.wait() != 0:
-            raise UnsupportedError(f"{program} failed", actual=f"exit code {process.returncode}")
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
-        feeder.thread.join()
-
-
-class _Feeder:
-    """Writes content to a pipe in a thread; ``error`` is what stopped it but for a reader that went away."""
-
-    def __init__(self, content: Iterable[Data], pipe: IO[bytes]) -> None:
-        self._content = content
-        self._pipe = pipe
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, name="gzip", daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            for piece in self._content:
-                self._pipe.write(piece)
-        except BrokenPipeError:
-            pass
-        except BaseException as error:  # among them one that cancels the run; the reader raises it
-            self.error = error
-        finally:
-            with contextlib.suppress(OSError):
-                self._pipe.close()
-
-
-def _without_frame(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield what lies between gzip's header and trailer."""
-    stream.read(_GZIP_HEADER)
-    held = b""
-    while piece := stream.read(CHUNK):
-        held += piece
-        if len(held) > _GZIP_TRAILER:
-            yield held[:-_GZIP_TRAILER]
-            held = held[-_GZIP_TRAILER:]
+def _by_zlib_ng(encoder: Encoder, content: Iterable[Data]) -> Generator[bytes, None, None]:
+    library = zlib_ng.library(encoder.family.rpartition("-")[2])
+    mem_level = encoder.mem_level or deflate.DEFAULT_MEM_LEVEL
+    return library.stream(content, encoder.level, -deflate.MAX_WBITS, mem_level, encoder.strategy)

@@ -17,8 +17,6 @@ Sample: TypeAlias = tuple[Data, Data]  # content, and what it was compressed to
 
 # Few chunks tell most encoders apart; the others are for those that are alike.
 _FIRST = 4
-_USUAL_LEVELS = (6, 9, 1, 8, 7, 5, 4, 3, 2)
-_STRATEGIES = ("filtered", "rle", "huffman", "fixed")
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -42,11 +40,8 @@ class Found(msgspec.Struct, frozen=True):
 def candidates(shape: Shape) -> Iterator[str]:
     """Yield the names of encoders, the likeliest first."""
     families = [ZLIB, *(f"zlib-ng-{version}" for version in zlib_ng.CLASSES)]
-    yield from (f"{family}-6" for family in families)
-    yield from (f"{family}-{level}" for level in _USUAL_LEVELS[1:] for family in families)
-    memories = [level for level in (8, 9) if level != shape.mem_level]
-    yield from (f"{ZLIB}-{level}-mem{memory}" for level in _USUAL_LEVELS for memory in memories)
-    yield from (f"{ZLIB}-6-{strategy}" for strategy in _STRATEGIES)
+    yield from (f"{family}-{level}" for level in deflate.LIKELY_LEVELS for family in families)
+    yield from deflate.unusual_names(shape)
 
 
 def recognise(samples: Sequence[Sample], shape: Shape = deflate.USUAL) -> Found:

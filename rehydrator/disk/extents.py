@@ -84,6 +84,22 @@ def chunks(extents: Iterable[Extent], limit: int = CHUNK) -> Iterator[Extent]:
             at = stop
 
 
+def whole_chunks(pieces: Iterable[Data], limit: int = CHUNK) -> Iterator[Data]:
+    """Cut content into pieces of ``limit`` bytes, the last one less: decompressors end theirs where they like."""
+    held = bytearray()
+    for piece in pieces:
+        if not held and len(piece) == limit:
+            yield piece
+            continue
+        held += piece
+        whole = len(held) // limit * limit
+        for at in range(0, whole, limit):
+            yield bytes(held[at : at + limit])
+        del held[:whole]
+    if held:
+        yield bytes(held)
+
+
 def whole_blocks(extent: Extent, size: int) -> Extent:
     """Widen ``extent`` to block boundaries, but not beyond the end of a disk of ``size`` bytes."""
     start = extent.offset // BLOCK * BLOCK

@@ -12,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from rehydrator.disk.extents import CHUNK, Data, Extent, ExtentMap, nonzero_blocks
+from rehydrator.disk.extents import Data, Extent, ExtentMap, nonzero_blocks, whole_chunks
 from rehydrator.disk.source import FileSource, Source
 from rehydrator.errors import CorruptError, OutputError
 
@@ -29,21 +29,6 @@ def write_sparse(fd: int, piece: Data, at: int) -> list[Extent]:
         while done < len(part):
             done += os.pwrite(fd, part[done:], run.offset + done)
     return runs
-
-
-def whole_chunks(pieces: Iterable[Data]) -> Iterator[Data]:
-    """Cut content into pieces of :data:`CHUNK` bytes, the last one less: decompressors end theirs where they like."""
-    held = bytearray()
-    for piece in pieces:
-        if not held and len(piece) == CHUNK:
-            yield piece
-            continue
-        held += piece
-        while len(held) >= CHUNK:
-            yield bytes(held[:CHUNK])
-            del held[:CHUNK]
-    if held:
-        yield bytes(held)
 
 
 def _nameless() -> IO[bytes]:

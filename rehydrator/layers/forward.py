@@ -16,6 +16,7 @@ from rehydrator.errors import MismatchError, UnsupportedError
 
 _KEPT = 2 * CHUNK  # bytes that were read and may be read again
 _FIRST = 4096  # what is compared first: most wrong guesses end there
+_FIRST_PIECE = 64 << 10  # and so much content is compressed at once for it
 
 
 class Deflated(Protocol):
@@ -97,10 +98,13 @@ class CheckedContent:
         self.crc32 = 0
 
     def __iter__(self) -> Iterator[Data]:
-        for at in range(0, self._content.size, CHUNK):
-            piece = self._content.read(at, min(CHUNK, self._content.size - at))
+        at = 0
+        while at < self._content.size:
+            length = _FIRST_PIECE if at < CHUNK else CHUNK
+            piece = self._content.read(at, min(length, self._content.size - at))
             self.crc32 = zlib.crc32(piece, self.crc32)
             yield piece
+            at += len(piece)
 
 
 def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:
@@ -137,21 +141,24 @@ def matching(
     """Return the first of ``records`` whose file has all bytes of ``outer``.
 
     ``write`` makes the file of a record; ``head`` bytes of it say nothing about the encoder. Raises UnsupportedError
-    where none fits: for the first encoder that is missing here, else with the closest one.
+    where none fits: with the closest one, and the encoders that are missing here.
     """
     closest, reached = "none", 0
-    missing: UnsupportedError | None = None
+    missing: dict[str | None, UnsupportedError] = {}
     for record in records:
         try:
             with contextlib.closing(write(record)) as again:
                 equal = equal_until(outer, again, head)
         except UnsupportedError as error:
-            missing = missing or error
+            missing.setdefault(error.hint, error)
             continue
         if equal == outer.size:
             return record
         if equal > reached:
             closest, reached = f"{record.deflate} for {equal} of {outer.size} bytes", equal
-    if missing is not None:
-        raise missing.located(path)
-    raise UnsupportedError(f"{kind} file of an unknown deflate encoder", path=path, offset=reached, actual=closest)
+        if equal < head:
+            break
+    hint = f"Not tried: {'; '.join(map(str, missing.values()))}" if missing else None
+    raise UnsupportedError(
+        f"{kind} file of an unknown deflate encoder", path=path, offset=reached, actual=closest, hint=hint
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from rehydrator.codecs.deflate_stream import stream_encoder
+from rehydrator.codecs.deflate import ZLIB
+from rehydrator.codecs.deflate_stream import candidates, stream_encoder
 from rehydrator.disk.source import Source
 from rehydrator.disk.spool import spooled
 from rehydrator.errors import MismatchError
@@ -17,7 +18,6 @@ from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME, GzipHeader, membe
 from rehydrator.layers.gzip_record import GzipRecord
 
 _LEVELS = {XFL_SLOWEST: (9, 8), XFL_FASTEST: (1,)}
-_OTHER_LEVELS = (6, 5, 7, 4, 3, 2, 9, 1)
 
 
 class GzipLayer:
@@ -36,7 +36,9 @@ class GzipLayer:
     def recognise(self, outer: Source, content: Source, path: Path) -> GzipRecord:
         """Find the encoder that gives all bytes of ``outer`` for ``content``."""
         head = read_header(outer, path)
-        records = (_record(head, outer.size, name) for name in _candidates(head.header.XFL))
+        # short content is the same by gzip as by zlib, which needs no program
+        names = candidates(_LEVELS.get(head.header.XFL, ()), first=ZLIB)
+        records = (_record(head, outer.size, name) for name in names)
         return matching(outer, path, head.length, records, lambda record: GzipFile(content, record), "gzip")
 
     def wrap(self, inner: Source, record: GzipRecord, tables: Sequence[bytes] = ()) -> Source:
@@ -48,13 +50,6 @@ class GzipLayer:
         name = f", name {record.name}" if record.name is not None else ""
         encoder = f" by {record.deflate}" if record.deflate else ""
         return f"gzip{encoder}{name}"
-
-
-def _candidates(xfl: int) -> Iterator[str]:
-    """Yield names of encoders, the likeliest levels first; short content is the same by gzip as by zlib."""
-    for level in _LEVELS.get(xfl, _OTHER_LEVELS):
-        yield f"zlib-{level}"
-        yield f"gzip-{level}"
 
 
 def _record(head: GzipHeader, size: int, deflate: str) -> GzipRecord:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from rehydrator.codecs.deflate_stream import stream_encoder
+from rehydrator.codecs.deflate_stream import candidates, stream_encoder
 from rehydrator.disk.source import Source
 from rehydrator.disk.spool import OnDemand, Section
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
@@ -38,7 +38,6 @@ from rehydrator.layers.zip_record import ZipExtra, ZipLarge, ZipRecord
 
 _EFFORT = Flag.MAXIMUM | Flag.FAST
 _LEVELS = {int(Flag.MAXIMUM): (9, 8), int(Flag.FAST): (2, 1), int(_EFFORT): (1,)}
-_OTHER_LEVELS = (6, 5, 7, 4, 3, 9, 2, 1)
 _FIRST_YEAR = 1980
 
 
@@ -92,11 +91,7 @@ def _candidates(member: ZipMember) -> Iterator[str | None]:
     if member.central.compression_method == STORED:
         yield None
         return
-    for level in _LEVELS.get(member.central.general_purpose_bit_flag & _EFFORT, _OTHER_LEVELS):
-        yield f"gzip-{level}"
-        yield f"zlib-{level}"
-    if member.central.general_purpose_bit_flag & Flag.DESCRIPTOR:  # there, Info-ZIP tells no effort
-        yield from ("gzip-9", "zlib-9")
+    yield from candidates(_LEVELS.get(member.central.general_purpose_bit_flag & _EFFORT, ()))
 
 
 def _record(member: ZipMember, size: int) -> ZipRecord:

@@ -32,6 +32,23 @@ def build(wheel: Wheel, cache: Path) -> Path:
     return library
 
 
+def minigzip(wheel: Wheel, cache: Path) -> Path:
+    """Return zlib-ng's own example of a gzip, which uses the gzip functions of the library; raises as ``build``."""
+    library = build(wheel, cache)
+    program = library.with_name("minigzip")
+    if not program.exists():
+        (source,) = library.parent.parent.glob(f"*/{_SOURCE}")
+        words: list[str | Path] = [
+            "-DZLIB_COMPAT",
+            f"-I{library.parent}",
+            f"-I{source}",
+            source / "test" / "minigzip.c",
+            library,
+        ]
+        _run(["gcc", "-O1", *words, f"-Wl,-rpath,{library.parent}", "-o", program])
+    return program
+
+
 def _download(wheel: Wheel, directory: Path) -> Path:
     words: list[str | Path] = [
         "--quiet",
