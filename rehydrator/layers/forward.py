@@ -118,8 +118,8 @@ def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:
         expected = bytes(outer.read(at, length))
         try:
             found = bytes(again.read(at, length))
-        except MismatchError:
-            return at
+        except MismatchError:  # the encoder makes too much or too little
+            return max(at, head)
         place = first_difference(expected, found)
         if place is not None:
             return at + place
