@@ -7,7 +7,7 @@ import io
 import random
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehydrator.binary import Structure
+from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import BytesSource, Source
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
-from rehydrator.layers.c_zip import CentralDirectoryHeader, EndRecord, LocalFileHeader
+from rehydrator.layers.c_zip import CentralDirectoryHeader, EndLocator64, EndRecord, EndRecord64, LocalFileHeader
 from rehydrator.layers.table import format_of
-from rehydrator.layers.zip import ZipLayer
+from rehydrator.layers.zip import ZipFile, ZipLayer
+from rehydrator.layers.zip_end import pack_end64
 from rehydrator.layers.zip_extra import pack_extra, parse_extra
 from rehydrator.layers.zip_read import member_content, read_member
-from rehydrator.layers.zip_record import ZipExtra, ZipLarge, ZipOther, ZipOwner, ZipRecord, ZipTimes
+from rehydrator.layers.zip_record import ZipEnd64, ZipExtra, ZipLarge, ZipOther, ZipOwner, ZipRecord, ZipTimes
 from tests.support.disks import MIB, random_sparse
 from tests.test_deflate import text
 
@@ -106,6 +108,60 @@ def test_files_of_python(method: int, level: int) -> None:
     assert (inner, record.modified) == (CONTENT, "2026-11-25 20:05:06")
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("options", ["-9j", "-1jX", "-0j"])
+def test_ends_of_zip64_by_info_zip(by_program: Callable[..., bytes], options: str) -> None:
+    """Forced for a small file: as zip writes them for a large one."""
+    record, inner = exact(by_program(options, "-fz"))
+    assert inner == CONTENT
+    assert record.end64 == ZipEnd64()
+    assert ZipLarge(2) in record.extra
+
+
+@pytest.mark.parametrize("limit", [1000, len(CONTENT) + 1])
+def test_ends_of_zip64_by_python(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Python writes them from 2 GiB on, where the usual end record still has room; here, from less on."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("content"), CONTENT, zipfile.ZIP_DEFLATED)
+    record, _ = exact(out.getvalue())
+    assert record.end64 == (ZipEnd64(45, 45, offset_twice=True) if limit == 1000 else None)
+
+
+class Zeros(Source):
+    """Nothing but zeros."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return zeros."""
+        return bytes(length)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield nothing."""
+        yield from ()
+
+
+def test_a_large_member_gets_a_far_directory() -> None:
+    """Of 5 GiB that are stored: the end of the file as its structures say it."""
+    size = 5 << 30
+    large = [ZipLarge(2)]
+    record = ZipRecord(0, "x", 0, "2026-11-26 08:00:00", version_needed=45, extra=large, central_extra=large,
+                       end64=ZipEnd64())  # fmt: skip
+    head = LocalFileHeader.SIZE + 1 + 20
+    directory = CentralDirectoryHeader.SIZE + 1 + 20
+    whole = head + size + directory + EndRecord64.SIZE + EndLocator64.SIZE + EndRecord.SIZE
+    made = ZipFile(Zeros(size), msgspec.structs.replace(record, file_size=whole))
+    tail = made._tail
+    assert len(tail) == whole - head - size
+    end64 = EndRecord64.parse(tail, directory)
+    assert (end64.central_directory_offset, end64.central_directory_size) == (head + size, directory)
+    assert EndLocator64.parse(tail, directory + EndRecord64.SIZE).end_record_offset == head + size + directory
+    assert EndRecord.parse(tail, len(tail) - EndRecord.SIZE).central_directory_offset == 0xFFFFFFFF
+
+
 @given(st.binary(max_size=3000), st.sampled_from([0, 8]), st.datetimes())
 @settings(max_examples=40)
 def test_any_content_and_time(held: bytes, method: int, moment: datetime.datetime) -> None:
@@ -154,13 +210,26 @@ def patched(structure: type[Structure], at: int, **changes: int | bytes) -> byte
     return GOOD[:at] + structure(**values).pack() + GOOD[at + structure.SIZE :]
 
 
+def with_end64(**changes: int) -> bytes:
+    """Return the good file with end records of zip64."""
+    ends = pack_end64(ZipEnd64(), CENTRAL, END - CENTRAL)
+    end64 = EndRecord64.parse(ends)
+    values = {name: getattr(end64, name) for name in EndRecord64.__annotations__} | changes
+    end = EndRecord.parse(GOOD, END)
+    usual = {name: getattr(end, name) for name in EndRecord.__annotations__} | {"central_directory_offset": 0xFFFFFFFF}
+    return GOOD[:END] + EndRecord64(**values).pack() + ends[EndRecord64.SIZE :] + EndRecord(**usual).pack()
+
+
 DAMAGES: dict[str, tuple[bytes, type[RehydratorError], str]] = {
     "truncated": (GOOD[:-5], CorruptError, "end record is not there"),
     "short": (GOOD[:10], CorruptError, "cut short"),
     "comment behind": (GOOD + b"xx", CorruptError, "end record is not there"),
     "two members": (patched(EndRecord, END, entries=2, entries_on_this_disk=2), UnsupportedError, "one member"),
     "no member": (patched(EndRecord, END, entries=0, entries_on_this_disk=0), UnsupportedError, "one member"),
-    "zip64 end": (patched(EndRecord, END, central_directory_offset=0xFFFFFFFF), UnsupportedError, "zip64"),
+    "no zip64 end": (patched(EndRecord, END, central_directory_offset=0xFFFFFFFF), CorruptError, "does not end"),
+    "a lost zip64 end": (with_end64()[:END] + with_end64()[END + EndRecord64.SIZE :], CorruptError, "zip64 begins"),
+    "a zip64 end of two": (with_end64(entries=2), UnsupportedError, "zip64 end records of other values"),
+    "a zip64 end elsewhere": (with_end64(central_directory_offset=1), CorruptError, "zip64 begins"),
     "a far directory": (patched(EndRecord, END, central_directory_offset=1 << 31), CorruptError, "does not end"),
     "no directory": (patched(CentralDirectoryHeader, CENTRAL, signature=b"PKxx"), CorruptError, "wrong magic"),
     "another name": (patched(CentralDirectoryHeader, CENTRAL, file_name_length=3), UnsupportedError, "file_name_len"),
@@ -234,7 +303,9 @@ def test_flipped_bytes(at: int, mask: int) -> None:
         {"crc32": 1 << 40}, {"modified": "yesterday"}, {"modified": "1600-01-01 00:00:00"}, {"name": "x" * 70_000},
         {"name": "Œ"}, {"flags": 1 << 20}, {"version_made_by": -1}, {"deflate": "zlib-9"}, {"deflate": None},
         {"extra": [ZipLarge(5)]}, {"extra": [ZipOther(1, "zz")]}, {"extra": [ZipTimes(300, [])]},
-        {"central_extra": [ZipLarge(-1)]}, {"central_extra": [ZipOwner(-1, 0)]}, {"extra": [ZipTimes(1, [1 << 40])]},
+        {"central_extra": [ZipLarge(-1)]},
+        {"end64": ZipEnd64()}, {"end64": ZipEnd64(version_needed=1 << 16)},
+         {"central_extra": [ZipOwner(-1, 0)]}, {"extra": [ZipTimes(1, [1 << 40])]},
     ],
     ids=str,
 )  # fmt: skip

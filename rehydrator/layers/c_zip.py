@@ -14,6 +14,8 @@ MAGIC = b"PK\x03\x04"
 CENTRAL_MAGIC = b"PK\x01\x02"
 DESCRIPTOR_MAGIC = b"PK\x07\x08"
 END_MAGIC = b"PK\x05\x06"
+END64_MAGIC = b"PK\x06\x06"
+LOCATOR64_MAGIC = b"PK\x06\x07"
 STORED = 0
 DEFLATED = 8
 ALL_ONES = 0xFFFFFFFF
@@ -99,6 +101,30 @@ class EndRecord(Structure, byteorder="<"):
     central_directory_size: int = field("I")
     central_directory_offset: int = field("I")
     comment_length: int = field("H")
+
+
+class EndRecord64(Structure, byteorder="<"):
+    """The zip64 end of central directory record; ``size_of_record`` counts what follows that field."""
+
+    signature: bytes = field("4s")
+    size_of_record: int = field("Q")
+    version_made_by: int = field("H")
+    version_needed: int = field("H")
+    number_of_this_disk: int = field("I")
+    disk_with_central_directory: int = field("I")
+    entries_on_this_disk: int = field("Q")
+    entries: int = field("Q")
+    central_directory_size: int = field("Q")
+    central_directory_offset: int = field("Q")
+
+
+class EndLocator64(Structure, byteorder="<"):
+    """Between the two end records: where that of zip64 begins."""
+
+    signature: bytes = field("4s")
+    disk_with_end_record: int = field("I")
+    end_record_offset: int = field("Q")
+    number_of_disks: int = field("I")
 
 
 class ExtraHeader(Structure, byteorder="<"):

@@ -20,18 +20,17 @@ from rehydrator.layers.c_zip import (
     CENTRAL_MAGIC,
     DEFLATED,
     DESCRIPTOR_MAGIC,
-    END_MAGIC,
     MAGIC,
     STORED,
     CentralDirectoryHeader,
     DataDescriptor,
     DataDescriptor64,
-    EndRecord,
     Flag,
     LocalFileHeader,
 )
 from rehydrator.layers.forward import CheckedContent, ForwardFile, matching
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME
+from rehydrator.layers.zip_end import end_record, pack_end64
 from rehydrator.layers.zip_extra import pack_extra, parse_extra
 from rehydrator.layers.zip_read import ZipMember, member_content, read_member
 from rehydrator.layers.zip_record import ZipExtra, ZipLarge, ZipRecord
@@ -113,6 +112,7 @@ def _record(member: ZipMember, size: int) -> ZipRecord:
         external_attributes=central.external_file_attributes,
         extra=parse_extra(member.local_extra),
         central_extra=parse_extra(member.central_extra),
+        end64=member.end64,
     )
 
 
@@ -138,7 +138,7 @@ class ZipFile(ForwardFile):
         self._record = record
         self._encoder = stream_encoder(record.deflate) if record.deflate is not None else None
         try:
-            frame = len(self._local(0) + self._descriptor(0) + self._directory(0, 0))
+            frame = len(self._local(0) + self._descriptor(0) + self._directory(0, 0))  # whatever the sizes in it
             self._data_size = record.file_size - frame
             self._head = self._local(self._data_size)
             self._tail = self._descriptor(self._data_size)
@@ -204,7 +204,7 @@ class ZipFile(ForwardFile):
         ).pack()
 
     def _directory(self, data_size: int, at: int) -> bytes:
-        """Return the central directory, which lies at byte ``at``, and the end record."""
+        """Return the central directory, which lies at byte ``at``, and the end records."""
         record = self._record
         large = _large(record.central_extra)
         date, time = _date_and_time(record.modified)
@@ -230,17 +230,8 @@ class ZipFile(ForwardFile):
             relative_offset_of_local_header=0,
         )
         directory = header.pack() + name + extra
-        end = EndRecord(
-            signature=END_MAGIC,
-            number_of_this_disk=0,
-            disk_with_central_directory=0,
-            entries_on_this_disk=1,
-            entries=1,
-            central_directory_size=len(directory),
-            central_directory_offset=at,
-            comment_length=0,
-        )
-        return directory + end.pack()
+        end64 = b"" if record.end64 is None else pack_end64(record.end64, at, len(directory))
+        return directory + end64 + end_record(at, len(directory), record.end64).pack()
 
 
 def _large(extra: Sequence[ZipExtra]) -> int:

@@ -11,21 +11,27 @@ import msgspec
 from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, RehydratorError, UnsupportedError
+from rehydrator.layers.base import compact
 from rehydrator.layers.c_zip import (
     ALL_ONES,
     CENTRAL_MAGIC,
     DEFLATED,
     END_MAGIC,
     EXTRA_ZIP64,
+    LOCATOR64_MAGIC,
     MAGIC,
     STORED,
     CentralDirectoryHeader,
+    EndLocator64,
     EndRecord,
+    EndRecord64,
     ExtraHeader,
     Flag,
     LargeSize,
     LocalFileHeader,
 )
+from rehydrator.layers.zip_end import end_record, pack_end64
+from rehydrator.layers.zip_record import ZipEnd64
 
 _SAME = (
     "version_needed",
@@ -48,6 +54,7 @@ class ZipMember(msgspec.Struct, frozen=True):
     data_at: int
     data_size: int
     size: int
+    end64: ZipEnd64 | None = None
 
 
 def read_member(outer: Source, path: Path) -> ZipMember:
@@ -85,16 +92,36 @@ class _Reader:
             raise CorruptError("zip end record is not there: truncated, or with a comment behind it")
         if (end.entries, end.entries_on_this_disk, end.number_of_this_disk, end.comment_length) != (1, 1, 0, 0):
             raise UnsupportedError("zip file of other than one member", actual=f"{end.entries} members")
-        if end.central_directory_offset == ALL_ONES:
-            raise UnsupportedError("zip file with an end record of zip64")
-        central_at = end.central_directory_offset
+        central_at, end64 = end.central_directory_offset, None
         if central_at + end.central_directory_size != end_at:
-            raise CorruptError("zip directory does not end where the end record begins", expected=end_at)
+            central_at, end64 = self._read_end64(end, end_at - EndLocator64.SIZE)
         central = CentralDirectoryHeader.parse(self._get(central_at, CentralDirectoryHeader.SIZE))
         if central.signature != CENTRAL_MAGIC:
             raise CorruptError("zip directory has a wrong magic", actual=central.signature.hex())
         rest = self._get(central_at + central.SIZE, end.central_directory_size - central.SIZE)
-        return self._member(central, rest, central_at)
+        return msgspec.structs.replace(self._member(central, rest, central_at), end64=end64)
+
+    def _read_end64(self, end: EndRecord, locator_at: int) -> tuple[int, ZipEnd64]:
+        """Return where the directory lies, and what the end records of zip64 tell besides."""
+        locator = EndLocator64.parse(self._get(locator_at, EndLocator64.SIZE))
+        if locator.signature != LOCATOR64_MAGIC:
+            self.at += EndLocator64.SIZE
+            raise CorruptError("zip directory does not end where the end record begins", expected=self.at)
+        at = locator_at - EndRecord64.SIZE
+        found = EndRecord64.parse(self._get(at, EndRecord64.SIZE))
+        central_at = found.central_directory_offset
+        if central_at + found.central_directory_size != at:
+            raise CorruptError("zip directory does not end where the end record of zip64 begins", expected=at)
+        told = ZipEnd64(
+            found.version_made_by, found.version_needed, offset_twice=end.central_directory_offset != ALL_ONES
+        )
+        size = found.central_directory_size
+        if (found.pack() + locator.pack(), end) != (
+            pack_end64(told, central_at, size),
+            end_record(central_at, size, told),
+        ):
+            raise UnsupportedError("zip64 end records of other values than those of a file with one member")
+        return central_at, compact(told)
 
     def _member(self, central: CentralDirectoryHeader, rest: bytes, central_at: int) -> ZipMember:
         local = LocalFileHeader.parse(self._get(0, LocalFileHeader.SIZE))

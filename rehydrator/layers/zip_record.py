@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 USUAL_VERSION = 20  # 2.0: deflate
+ZIP64_VERSION = 45  # 4.5: zip64
 USUAL_MADE_BY = 0x031E  # Unix, Info-ZIP 3.0
 USUAL_MODE = 0o100644 << 16  # a plain file, in the place where Unix keeps it
 
@@ -38,6 +39,17 @@ class ZipOther(msgspec.Struct, tag="other", tag_field="extra", frozen=True):
     data: str
 
 
+class ZipEnd64(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The end records of zip64, for a directory that lies far from the start.
+
+    ``offset_twice``: the usual end record, too, tells where the directory lies, instead of all ones.
+    """
+
+    version_made_by: int = USUAL_MADE_BY
+    version_needed: int = ZIP64_VERSION
+    offset_twice: bool = False
+
+
 ZipExtra: TypeAlias = ZipTimes | ZipOwner | ZipLarge | ZipOther
 
 
@@ -60,3 +72,4 @@ class ZipRecord(msgspec.Struct, tag="zip", tag_field="layer", frozen=True, omit_
     external_attributes: int = USUAL_MODE
     extra: list[ZipExtra] = []
     central_extra: list[ZipExtra] = []
+    end64: ZipEnd64 | None = None
