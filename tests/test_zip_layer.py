@@ -147,7 +147,7 @@ class Zeros(Source):
 def test_a_large_member_gets_a_far_directory() -> None:
     """Of 5 GiB that are stored: the end of the file as its structures say it."""
     size = 5 << 30
-    large = [ZipLarge(2)]
+    large: list[ZipExtra] = [ZipLarge(2)]
     record = ZipRecord(0, "x", 0, "2026-11-26 08:00:00", version_needed=45, extra=large, central_extra=large,
                        end64=ZipEnd64())  # fmt: skip
     head = LocalFileHeader.SIZE + 1 + 20
