@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rehydrator.boot.zipl.build import build
 from rehydrator.boot.zipl.c_zipl import BlockPointer, BootRecord
 from rehydrator.boot.zipl.installed import read_installed
 from rehydrator.boot.zipl.layout import BOOT_RECORD, STRUCTURES, Piece, cut, places
@@ -26,6 +27,7 @@ from rehydrator.explain.peel import Opened
 from rehydrator.explain.tree import Report
 from rehydrator.fs.ext4.ext4 import Ext4
 from release_builder import zipl as roots
+from tests.support.cli import run
 from tests.support.explaining import check_account, compare_files
 from tests.support.mounted import BOOT_SIZE, BOOT_START, make_disk
 from tests.support.s390x import change_files, options_of, run_zipl, write_entry, write_files
@@ -99,6 +101,46 @@ def test_zipl_was_not_re_run(disks: Disks, tmp_path: Path) -> None:
     assert STALE in found[Check.PARMLINE]
     notes = compare_files(disks.metal, image, Options()).health
     assert [(item.image, item.structure) for item in notes] == [("openstack", "p3 boot: zipl parmline")]
+
+
+def test_zipl_was_never_run(disks: Disks, tmp_path: Path) -> None:
+    """Openstack's image as it once was after osbuild took over: edited from a disk that zipl had never seen."""
+    image = disks.copy(tmp_path / "a-openstack.s390x.raw", disks.raw)
+    write_entry(image, options_of("openstack"))
+    found = errors(report_of(image))
+    assert set(found) == {Check.BOOT_RECORD}
+    assert "sector 0 has no boot record of zipl" in found[Check.BOOT_RECORD]
+
+
+def test_explain_tells_a_stale_bootmap(disks: Disks, tmp_path: Path) -> None:
+    image = disks.copy(tmp_path / "a-openstack.s390x.raw")
+    write_entry(image, options_of("openstack"))
+    text = " ".join(run("explain", disks.metal, image).text.split())
+    assert "stale bootmap: zipl was not re-run" in text
+    assert "-ignition.platform.id=openstack +ignition.platform.id=metal" in text
+
+
+def _protected_image(boot: Path) -> None:
+    (boot / "sdboot").write_bytes(bytes(range(256)) * 900)
+
+
+def test_an_image_for_secure_execution(disks: Disks, tmp_path: Path) -> None:
+    """zipl is given one image, in which initramfs and command line are encrypted; no entry stands beside it."""
+    image = tmp_path / "a-qemu-secex.s390x.raw"
+    make_disk(image, ["-b", "1024"])
+    change_files(image, _protected_image)
+    run_zipl(image, disks.zipl, "", 512, image_only="sdboot")
+    with FileSource(image) as disk:
+        record = bytes(disk.read(0, 512))
+        found = read_installed(record, Ext4(Window(disk, BOOT_START, BOOT_SIZE)))
+        built = build(found.parts, found.file.blocks)
+        assert (built.bootmap, built.boot_record) == (found.file.content, record[: len(built.boot_record)])
+    entry = {Check.BOOT_ENTRY}  # of a partition that this small disk lacks
+    assert set(errors(report_of(image))) == entry
+    change_files(image, _replace("sdboot"))
+    found_errors = errors(report_of(image))
+    assert set(found_errors) == {*entry, Check.BOOTMAP}
+    assert "/sdboot: the kernel lies elsewhere" in found_errors[Check.BOOTMAP]
 
 
 def test_first_boot_was_forgotten(disks: Disks, tmp_path: Path) -> None:

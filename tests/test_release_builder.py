@@ -13,10 +13,24 @@ from pathlib import Path
 
 import pytest
 
+from rehydrator.boot.architectures import by_name
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from release_builder import architectures, bootconfig, disk, live, metadata, ova, packages, platforms, tools  # noqa: E402
+from release_builder import (  # noqa: E402
+    architectures,
+    bootconfig,
+    content,
+    disk,
+    live,
+    metadata,
+    ova,
+    packages,
+    platforms,
+    secex,
+    tools,
+)
 from release_builder.bincode import varint  # noqa: E402
 from release_builder.metadata import Artifact, Build, Digest  # noqa: E402
 from release_builder.osmet import Mapping, canonicalize  # noqa: E402
@@ -51,7 +65,8 @@ OTHER_NAMES = {
     "aarch64": "applehv.raw.gz aws.vmdk.xz azure.vhd.xz gcp.tar.gz hetzner.raw.xz hyperv.vhdx.zip metal.raw.xz "
     "metal4k.raw.xz openstack.qcow2.xz oraclecloud.qcow2.xz qemu.qcow2.xz",
     "ppc64le": "metal.raw.xz metal4k.raw.xz openstack.qcow2.xz powervs.ova.gz qemu.qcow2.xz",
-    "s390x": "ibmcloud.qcow2.xz kubevirt.ociarchive metal.raw.xz metal4k.raw.xz openstack.qcow2.xz qemu.qcow2.xz",
+    "s390x": "ibmcloud.qcow2.xz kubevirt.ociarchive metal.raw.xz metal4k.raw.xz openstack.qcow2.xz qemu.qcow2.xz "
+    "qemu-secex.qcow2.xz",
 }
 ENTRY = """title CoreOS
 version 1
@@ -125,6 +140,24 @@ def test_boot_and_root_have_the_same_numbers_everywhere() -> None:
         lines = disk.sfdisk_script(architecture.partitions, 512).splitlines()[4:]
         assert [line[:2] for line in lines[-2:]] == ["3:", "4:"], architecture.name
         assert len(lines) == (2 if architecture is architectures.S390X else 4)
+
+
+def test_stand_ins_begin_as_kernels_do(tmp_path: Path) -> None:
+    """Where a content has no kernel, `check` still finds what loaders look for; x86_64 has a real boot image."""
+    for name, architecture in architectures.ALL.items():
+        if name != "x86_64":
+            installed = tmp_path / name
+            installed.write_bytes(b"\xff" * 100)
+            content._complete(installed, architecture.stand_in)
+            known = by_name(name)
+            assert known is not None
+            assert known.kernel_problem(installed.read_bytes()) == "", name
+
+
+def test_the_disk_for_secure_execution_has_room_behind_root() -> None:
+    lines = disk.sfdisk_script(architectures.SECEX_PARTITIONS, 512).splitlines()[4:]
+    assert [line[:2] for line in lines] == ["1:", "3:", "4:", "5:", "6:"]
+    assert secex.disk_size(0) == (1 + 200 + 384 + disk.MIN_ROOT_MIB + 128 + 256 + 1) * disk.MIB
 
 
 def test_metal_size_has_room_for_the_smallest_xfs_and_for_a_third_more_content() -> None:

@@ -24,11 +24,12 @@ def check_zipl(image: Image) -> Iterator[Finding]:
     region = image.partition(BOOT)
     if image.architecture is None or not image.architecture.zipl or image.boot is None or region is None:
         return
-    boot = BootDisk(image.owners.disk, image.boot, region.extent.offset, image.sector)
+    boot = image.owners.zipl_disk or BootDisk(image.owners.disk, image.boot, region.extent.offset, image.sector)
     for verdict in verdicts(boot):
         check, fine = _CHECKS[verdict.part]
         yield judged(check, verdict.place, verdict.problem, fine)
-    yield from _first_boot(boot)
+    if not boot.protected:
+        yield from _first_boot(boot)
 
 
 def _first_boot(boot: BootDisk) -> Iterator[Finding]:

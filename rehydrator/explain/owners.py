@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cached_property
 from itertools import groupby
 
 import msgspec
 from msgspec.structs import replace
 
 from rehydrator.binary import FieldSpan
+from rehydrator.boot import architectures
 from rehydrator.boot.zipl import layout as zipl
 from rehydrator.boot.zipl.installed import BOOTMAP_PATH, Installed, read_installed
 from rehydrator.boot.zipl.layout import BootmapPlace
 from rehydrator.boot.zipl.verify import BootDisk
 from rehydrator.disk.extents import Extent
-from rehydrator.disk.gpt import PartitionTable, Region, read_table, whole_disk
+from rehydrator.disk.gpt import PartitionTable, Region, partition_types, read_table, whole_disk
 from rehydrator.disk.source import Source, Window
 from rehydrator.errors import CorruptError, RehydratorError
 from rehydrator.explain import causes
@@ -28,6 +30,7 @@ from rehydrator.fs.probe import Probe, probe
 _BOOT_PARTITION = re.compile(r"BIOS-BOOT|PReP", re.IGNORECASE)
 _TABLE_REGIONS = frozenset({"mbr", "gpt", "gap", "backup gpt", "tail"})
 _BEYOND = "tail"
+_BOOT = "boot"
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -132,12 +135,33 @@ class DiskOwners:
                 yield from (Owner(part, region, structure, region.name, region.extent.offset) for part in ranges)
 
     def boot_disk(self, region: Region) -> BootDisk | None:
-        """Return the disk as zipl sees it with ``region`` as boot partition, None where zipl had no part in it."""
+        """Return the disk as zipl sees it with ``region`` as boot partition, None where that is another or none."""
+        boot = self.zipl_disk
+        return boot if boot is not None and boot.start == region.extent.offset else None
+
+    @cached_property
+    def zipl_disk(self) -> BootDisk | None:
+        """The disk with the partition that zipl wrote to, or should have written to; None where it has no part in it.
+
+        That is the one with a bootmap, and else ``boot``.
+        """
+        found = {region: boot for region in self.partitions if (boot := self._ext4_disk(region)) is not None}
+        with_bootmap = next((boot for boot in found.values() if boot.has_bootmap()), None)
+        named = next((boot for region, boot in found.items() if region.name.partition(" ")[2] == _BOOT), None)
+        if with_bootmap is not None or named is None:
+            return with_bootmap
+        return named if named.has_record() or self._is_made_for_zipl() else None
+
+    def _ext4_disk(self, region: Region) -> BootDisk | None:
         filesystem = self.filesystem(region)
         if not isinstance(filesystem, Ext4Filesystem):
             return None
-        boot = BootDisk(self.disk, filesystem.fs, region.extent.offset, self.table.sector_size)
-        return boot if boot.has_bootmap() else None
+        return BootDisk(self.disk, filesystem.fs, region.extent.offset, self.table.sector_size)
+
+    def _is_made_for_zipl(self) -> bool:
+        kinds = [] if self.table_problem else partition_types(self.disk, self.table).values()
+        found = map(architectures.by_root_type, kinds)
+        return any(architecture is not None and architecture.zipl for architecture in found)
 
     def bootmap(self, region: Region) -> Installed | None:
         """Return the bootmap of a boot partition if there is one that can be read; it is read once."""

@@ -16,7 +16,11 @@ ESP = "EFI-SYSTEM"
 PREP = "PReP"
 BOOT = "boot"
 ROOT = "root"
+SE = "se"
+BOOT_HASH = "boothash"
+ROOT_HASH = "roothash"
 
+_LINUX_TYPE = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 _RESERVED_TYPE = "8DA63339-0007-60C0-C436-083AC8230908"
 
 
@@ -31,6 +35,7 @@ class PartitionSpec:
     number: int | None = None
 
 
+_PPC64LE_ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x15\x00"  # ELFCLASS64, ELFDATA2LSB, ET_EXEC, EM_PPC64
 _ESP = PartitionSpec(ESP, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", 127)
 
 
@@ -41,6 +46,17 @@ def _table(first: tuple[PartitionSpec, ...], root_type: str) -> tuple[PartitionS
         PartitionSpec(BOOT, "BC13C2FF-59E6-4262-A352-B275FD6F7172", 384, number=3),
         PartitionSpec(ROOT, root_type, number=4),
     )
+
+
+# The disk for Secure Execution: what the machine starts, and for boot and root a tree of hashes each. That it starts no
+# other can't be told by the types of boot and root.
+SECEX_PARTITIONS = (
+    PartitionSpec(SE, _LINUX_TYPE, 200, number=1),
+    PartitionSpec(BOOT, _LINUX_TYPE, 384, number=3),
+    PartitionSpec(ROOT, _LINUX_TYPE, number=4),
+    PartitionSpec(BOOT_HASH, _LINUX_TYPE, 128, number=5),
+    PartitionSpec(ROOT_HASH, "B325BFBE-C7BE-4AB8-8357-139E652D2F6B", 256, number=6),
+)
 
 
 @dataclass(frozen=True)
@@ -84,11 +100,6 @@ class Architecture:
         """The host programs that make its disks bootable."""
         return ZIPL_TOOLS if self.zipl_suite else GRUB_TOOLS
 
-    @property
-    def fixed_mib(self) -> int:
-        """The MiB before the root partition: one, and the partitions of a given size."""
-        return 1 + sum(spec.size_mib or 0 for spec in self.partitions)
-
 
 X86_64 = Architecture(
     name="x86_64",
@@ -122,7 +133,8 @@ AARCH64 = Architecture(
     ),
     cloud_kernel="linux-image-cloud-arm64",
     kernel="linux-image-arm64",
-    stand_in=StandIn("usr/lib/grub/arm64-efi/kernel.img", "2.06-grub"),
+    # The mark is the magic number of the boot protocol, which GRUB's own kernel lacks.
+    stand_in=StandIn("usr/lib/grub/arm64-efi/kernel.img", "2.06-grub", mark=b"ARM\x64", mark_at=0x38),
     platforms=of_names(
         "metal metal4k qemu applehv aws azure gcp hetzner hyperv openstack oraclecloud"
     ),
@@ -142,7 +154,8 @@ PPC64LE = Architecture(
     ),
     cloud_kernel="linux-image-powerpc64le",
     kernel="linux-image-powerpc64le",
-    stand_in=StandIn("usr/lib/grub/powerpc-ieee1275/kernel.img", "2.06-grub"),
+    # GRUB's own kernel has 32 bits and is big-endian; the mark is the start of an ELF header of the other kind.
+    stand_in=StandIn("usr/lib/grub/powerpc-ieee1275/kernel.img", "2.06-grub", mark=_PPC64LE_ELF),
     platforms=of_names("metal metal4k qemu openstack powervs"),
     support=("busybox-static", "grub-ieee1275-bin"),
     consoles=PPC64LE_CONSOLES,
@@ -156,7 +169,7 @@ S390X = Architecture(
     kernel="linux-image-s390x",
     # zipl reads the largest parmline at byte 0x10430 of a kernel, so that one can't be shorter; 0 there means 896.
     stand_in=StandIn("usr/lib/s390-tools/stage3.bin", "0-stage3", 72 << 10, b"S390EP", 0x10008),
-    platforms=of_names("metal metal4k qemu ibmcloud kubevirt openstack"),
+    platforms=of_names("metal metal4k qemu ibmcloud kubevirt openstack qemu-secex"),
     support=("busybox-static",),
     consoles=None,
     # Newer than the content, whose zipl is from 2020 and knows no environment block.

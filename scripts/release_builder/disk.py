@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .architectures import BOOT, ESP, ROOT, Architecture, PartitionSpec
+from .architectures import BOOT, ESP, ROOT, SE, Architecture, PartitionSpec
 from .tools import BuildError, Runner
 
 MIB = 1024 * 1024
@@ -33,10 +33,19 @@ class Extent:
 MIN_ROOT_MIB = 320
 
 
+def root_size(content_bytes: int) -> int:
+    """Return the MiB of a root partition: the content and 35 % more."""
+    return max(MIN_ROOT_MIB, -(-content_bytes * 135 // (100 * MIB)) + 64)
+
+
+def disk_size(partitions: tuple[PartitionSpec, ...], root_mib: int) -> int:
+    """Return the size of a disk in bytes: the partitions, and a MiB before and after them."""
+    return (1 + sum(root_mib if spec.name == ROOT else spec.size_mib or 0 for spec in partitions) + 1) * MIB
+
+
 def metal_size(architecture: Architecture, content_bytes: int) -> int:
-    """Return the size of the metal disk: the content and 35 % more, after the fixed partitions."""
-    root_mib = max(MIN_ROOT_MIB, -(-content_bytes * 135 // (100 * MIB)) + 64)
-    return (architecture.fixed_mib + root_mib + 1) * MIB
+    """Return the size of the metal disk in bytes."""
+    return disk_size(architecture.partitions, root_size(content_bytes))
 
 
 def sfdisk_script(partitions: tuple[PartitionSpec, ...], sector_size: int) -> str:
@@ -122,12 +131,15 @@ def partition_disk(
     return read_partitions(image.path, image.sector_size)
 
 
-def make_filesystems(runner: Runner, loops: Loops, image: Image, parts: dict[str, Extent]) -> None:
+def make_filesystems(
+    runner: Runner, loops: Loops, image: Image, parts: dict[str, Extent], root_options: tuple[str, ...]
+) -> None:
     """Make the filesystems of the partitions that have one, each on a loop device of its own."""
     commands: dict[str, tuple[str, ...]] = {
         ESP: ("mkfs.fat", "-I", "-i", ESP_VOLUME_ID, "-n", "EFI-SYSTEM"),
         BOOT: ("mkfs.ext4", "-q", "-U", BOOT_UUID, "-L", "boot", "-O", "metadata_csum_seed"),
-        ROOT: ("mkfs.xfs", "-q", "-m", f"uuid={ROOT_UUID}", "-L", "root", "-d", "agcount=2"),
+        ROOT: ("mkfs.xfs", "-q", "-m", f"uuid={ROOT_UUID}", "-L", "root", *root_options),
+        SE: ("mkfs.ext4", "-q", "-L", "se"),
     }
     for name, argv in commands.items():
         if name not in parts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .tools import BASE_TOOLS, LIVE_TOOLS, SIGN_TOOLS, ZIP_TOOLS, BuildError, Tool
+from .tools import BASE_TOOLS, LIVE_TOOLS, SECEX_TOOLS, SIGN_TOOLS, ZIP_TOOLS, BuildError, Tool
 
 if TYPE_CHECKING:
     from .architectures import Architecture
@@ -21,6 +21,7 @@ class Parent(Enum):
     RAW = "raw-image"
     RAW_4K = "raw-4k-image"
     QEMU = "qemu"
+    SECEX = "raw-secex-image"
 
 
 class Size(Enum):
@@ -131,6 +132,10 @@ _ALL = (
     _qcow2("oraclecloud"),
     Platform("powervs", "ova.gz", Container.POWERVS, Compression.NONE, parent=Parent.QEMU),
     _qcow2("proxmoxve"),
+    Platform(
+        "qemu-secex", "qcow2", Container.QEMU_IMG, convert=("-O", "qcow2", "-o", "compat=1.1"), parent=Parent.SECEX,
+        ignition_id="qemu",
+    ),
     _ova("virtualbox", "subformat=streamOptimized"),
     _ova("vmware", "adapter_type=lsilogic,subformat=streamOptimized,compat6"),
     _raw("vultr"),
@@ -166,6 +171,8 @@ class Selection:
             tools += LIVE_TOOLS
         if any(platform.compression is Compression.ZIP for platform in self.platforms):
             tools += ZIP_TOOLS
+        if any(platform.parent is Parent.SECEX for platform in self.platforms):
+            tools += SECEX_TOOLS
         if sign:
             tools += SIGN_TOOLS
         return tools

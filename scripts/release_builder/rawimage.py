@@ -38,7 +38,7 @@ def build_raw_image(
     """Make the partition table and the filesystems and fill them, each step in its own mount cycle."""
     size = disk.metal_size(architecture, deployment.content_bytes)
     parts = disk.partition_disk(kit.runner, kit.loops, image, size, architecture.partitions)
-    disk.make_filesystems(kit.runner, kit.loops, image, parts)
+    disk.make_filesystems(kit.runner, kit.loops, image, parts, ("-d", "agcount=2"))
     for action in ("mkdir", "selinux-root", "selinux-boot"):
         run_on_disk(kit, image, action)
     run_on_disk(kit, image, "copy", source=str(deployment.tree))

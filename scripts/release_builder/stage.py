@@ -197,6 +197,20 @@ def stage_zipl(request: Request) -> None:
         Zipl(Path(request.source)).run(target, MOUNTS / "boot", kernel, ramdisk, parmline)
 
 
+def stage_secex_mkdir(request: Request) -> None:
+    """Make the mount point of the partition `se`."""
+    with _mounted_root(request.root):
+        (MOUNTS / "se").mkdir(mode=0o755)
+
+
+def stage_secex(request: Request) -> None:
+    """Copy the image `output` to the partition `se`, which is `root` here; zipl in `source` makes it bootable."""
+    with _mounted(request.root, MOUNTS, "ext4"):
+        image = MOUNTS / "sdboot"
+        shutil.copyfile(request.output, image)
+        Zipl(Path(request.source)).run(Target(request.device, ZIPL_SECTOR, request.location), MOUNTS, image)
+
+
 def _change_platform(boot: Path, platform: str) -> None:
     """Edit the three texts of a finished disk in place: truncate and write, no new inode."""
     entry = next((boot / "loader/entries").glob("ostree-*.conf"))
@@ -273,6 +287,8 @@ STAGES = {
     "chattr": stage_chattr,
     "platform": stage_platform,
     "zipl": stage_zipl,
+    "secex-mkdir": stage_secex_mkdir,
+    "secex": stage_secex,
     "change-platform": stage_change_platform,
     "squashfs": stage_squashfs,
     "osmet": stage_osmet,

@@ -58,6 +58,7 @@ LIVE_TOOLS = (
     Tool("mksquashfs", "squashfs-tools", "squashfs-tools"),
 )
 ZIP_TOOLS = (Tool("zip", "zip", "zip"),)
+SECEX_TOOLS = (Tool("veritysetup", "cryptsetup-bin", "veritysetup"),)
 SIGN_TOOLS = (Tool("gpg", "gnupg", "gnupg2"),)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from . import disk, live
+from . import disk, live, secex
 from .architectures import Architecture
 from .content import PROFILES, Content, Packages, build_content
 from .disk import Image
@@ -89,7 +89,7 @@ class HostWorkshop:
             self._deployment: Deployment = deploy(
                 kit.runner, self._content.root, options.architecture.name, options.build_id, kit.work
             )
-        self._check_sizes(disk.metal_size(options.architecture, self._deployment.content_bytes))
+        self._check_sizes()
         self._parents = self._raw_images()
         shared = [item for item in options.selection.needed if item.name in ("metal", "metal4k", "qemu")]
         with ThreadPoolExecutor(WORKERS) as pool:
@@ -102,7 +102,8 @@ class HostWorkshop:
         with self._lock:
             made = self._made.get(platform.name)
         if made is None:
-            made = self._second_generation(platform) if platform.parent is Parent.QEMU else self._sibling(platform)
+            make = {Parent.QEMU: self._second_generation, Parent.SECEX: self._secex}.get(platform.parent, self._sibling)
+            made = make(platform)
         return made
 
     def shared(self, platform: Platform) -> bool:
@@ -114,12 +115,17 @@ class HostWorkshop:
         source = live.LiveInput(self._content, self._deployment, self._made["metal"], self._made["metal4k"])
         return live.build_live(self._kit, target, source)
 
-    def _check_sizes(self, metal_size: int) -> None:
-        for size in {platform.size for platform in self._options.selection.needed}:
-            wanted = self._options.size_of(size)
-            if wanted is not None and wanted < metal_size:
-                least = -(-metal_size // disk.MIB)
-                raise BuildError(f"--{size.value}-size is too small: with this content a disk needs {least}M")
+    def _check_sizes(self) -> None:
+        content = self._deployment.content_bytes
+        for platform in self._options.selection.needed:
+            made_for = platform.parent is Parent.SECEX
+            needed = secex.disk_size(content) if made_for else disk.metal_size(self._options.architecture, content)
+            wanted = self._options.size_of(platform.size)
+            if wanted is not None and wanted < needed:
+                least = -(-needed // disk.MIB)
+                raise BuildError(
+                    f"--{platform.size.value}-size is too small: with this content {platform.name} needs {least}M"
+                )
 
     def _raw_images(self) -> dict[Parent, Image]:
         kit = self._kit
@@ -135,6 +141,13 @@ class HostWorkshop:
         with self._kit.steps.step(f"{platform.name}: platform edit"):
             parent, size = self._parents[platform.parent], self._options.size_of(platform.size)
             return make_sibling(self._kit, parent, platform.name, platform.platform_id, size, zipl=self._content.zipl)
+
+    def _secex(self, platform: Platform) -> Image:
+        with self._kit.steps.step(f"{platform.name}: own disk"):
+            image = Image(self._kit.work / f"{platform.name}.raw")
+            size = self._options.size_of(platform.size)
+            secex.make_secex(self._kit, self._content, self._deployment, image, platform.platform_id, size)
+        return image
 
     def _second_generation(self, platform: Platform) -> Image:
         """Edit a copy of the finished qemu disk; the real tool does it on the qcow2, with the same disk bytes."""

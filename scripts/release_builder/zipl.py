@@ -52,14 +52,23 @@ class Zipl:
         return text.split("version", 1)[1].split("-")[0].strip()
 
     def run(
-        self, target: Target, boot: Path, kernel: Path, ramdisk: Path, parmline: str, *, secure: bool = False
+        self,
+        target: Target,
+        boot: Path,
+        kernel: Path,
+        ramdisk: Path | None = None,
+        parmline: str = "",
+        *,
+        secure: bool = False,
     ) -> None:
         """Make `boot` bootable as osbuild's stage does, on a machine with or without secure IPL. Raises BuildError."""
         command = [
             EMULATOR, "-L", self.root, self.program, "--verbose", "--target", boot, "--image", kernel,
-            "--ramdisk", ramdisk, "--parameters", parmline, "--targetbase", target.device, "--targettype", "SCSI",
-            "--targetblocksize", str(target.sector), "--targetoffset", str(target.offset),
+            "--targetbase", target.device, "--targettype", "SCSI", "--targetblocksize", str(target.sector),
+            "--targetoffset", str(target.offset),
         ]  # fmt: skip
+        if ramdisk:
+            command += ["--ramdisk", ramdisk, "--parameters", parmline]
         with self._machine(secure=secure):
             done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
         if done.returncode:

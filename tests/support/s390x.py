@@ -60,8 +60,12 @@ def write_entry(image: Path, options: str) -> None:
         (entries / "test.conf").write_text(ENTRY.format(options=options))
 
 
-def run_zipl(image: Path, zipl: roots.Zipl, parmline: str, block_size: int, sector: int | None = None) -> None:
+def run_zipl(
+    image: Path, zipl: roots.Zipl, parmline: str, block_size: int, sector: int | None = None, image_only: str = ""
+) -> None:
     """Run zipl with blocks of ``block_size``; the partition's start is counted in sectors of the disk, ``sector``.
+
+    With ``image_only``, the name of a file, zipl gets that instead of kernel, initramfs and command line.
 
     Runs on equal file systems put the bootmap into the same blocks.
     """
@@ -71,7 +75,10 @@ def run_zipl(image: Path, zipl: roots.Zipl, parmline: str, block_size: int, sect
         with mounted(image) as trees:
             target = roots.Target(device, block_size, BOOT_START // (sector or block_size))
             with _one_cpu():
-                zipl.run(target, trees.boot, trees.boot / "vmlinuz", trees.boot / "initrd", parmline)
+                if image_only:
+                    zipl.run(target, trees.boot, trees.boot / image_only)
+                else:
+                    zipl.run(target, trees.boot, trees.boot / "vmlinuz", trees.boot / "initrd", parmline)
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
 

@@ -21,6 +21,8 @@ from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
 from rehydrator.fs.ext4.ext4 import Ext4
 
+# What a disk for Secure Execution starts in place of an entry's kernel: all in one file, encrypted.
+PROTECTED_IMAGE = "/sdboot"
 STALE = "stale bootmap: zipl was not re-run"
 _FILES = ((Role.KERNEL, "linux"), (Role.RAMDISK, "initrd"))
 
@@ -57,9 +59,18 @@ class BootDisk(msgspec.Struct, frozen=True):
         """Return the first bytes of sector 0."""
         return bytes(self.disk.read(0, min(BootRecord.SIZE, self.disk.size)))
 
+    @property
+    def protected(self) -> bool:
+        """Whether what it starts is an image for Secure Execution, whose command line nobody can read."""
+        return not entry_paths(self.fs) and self.fs.lookup(PROTECTED_IMAGE) is not None
+
     def has_bootmap(self) -> bool:
-        """Tell whether there is anything of zipl."""
-        return has_boot_record(self.boot_record()) or self.fs.lookup(BOOTMAP_PATH) is not None
+        """Tell whether zipl wrote to this partition."""
+        return self.fs.lookup(BOOTMAP_PATH) is not None
+
+    def has_record(self) -> bool:
+        """Tell whether zipl wrote to the disk."""
+        return has_boot_record(self.boot_record())
 
 
 def verdicts(boot: BootDisk) -> Iterator[Verdict]:
@@ -87,6 +98,9 @@ def verdicts(boot: BootDisk) -> Iterator[Verdict]:
         yield Verdict(Part.RECORD, "", text if astray else "")
         if astray:
             return
+    if boot.protected:
+        yield _file(boot.fs, installed, Role.KERNEL, PROTECTED_IMAGE)
+        return
     yield from _files(boot.fs, installed)
     yield Verdict(Part.PARMLINE, BOOTMAP_PATH, _parmline(boot.fs, installed))
 
@@ -101,17 +115,19 @@ def _files(fs: Ext4, installed: Installed) -> Iterator[Verdict]:
     entry = (read_text(fs, paths[0]) or "") if paths else ""
     for role, key in _FILES:
         path = bls.file_of(entry, key)
-        found = installed.parts.find(role)
-        inode = fs.lookup(path) if path else None
-        if path is None or inode is None:
-            continue  # that is the entry's own problem
-        if not isinstance(found, Referred):
-            text = f"the bootmap has no {role.value} ({STALE})"
-        elif list(found.spans) != component_spans(fs, inode, installed.parts):
-            text = f"the {role.value} lies elsewhere than the bootmap says ({STALE})"
-        else:
-            text = ""
-        yield Verdict(Part.BOOTMAP, path, text)
+        if path is not None and fs.lookup(path) is not None:  # else that is the entry's own problem
+            yield _file(fs, installed, role, path)
+
+
+def _file(fs: Ext4, installed: Installed, role: Role, path: str) -> Verdict:
+    found, inode = installed.parts.find(role), fs.lookup(path)
+    if inode is None or not isinstance(found, Referred):
+        text = f"the bootmap has no {role.value} ({STALE})"
+    elif list(found.spans) != component_spans(fs, inode, installed.parts):
+        text = f"the {role.value} lies elsewhere than the bootmap says ({STALE})"
+    else:
+        text = ""
+    return Verdict(Part.BOOTMAP, path, text)
 
 
 def _parmline(fs: Ext4, installed: Installed) -> str:
