@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import tracemalloc
@@ -165,6 +166,58 @@ def test_a_truncated_canonical(small_store: Path, tmp_path: Path, length: int) -
     path.write_bytes(path.read_bytes()[:length])
     check_verify(small_store, [CANONICAL])
     check_rehydration(small_store, tmp_path / "out", 1, [CANONICAL])
+
+
+def _kinds(store: Path) -> dict[str, Path]:
+    """A file of each kind that a store has."""
+    signature = store / "signatures" / "some.sig"
+    signature.parent.mkdir(exist_ok=True)
+    for path in (store / "stream.json", signature):
+        path.write_bytes(b"{}")
+    document = stores.index(store)
+    document |= {
+        "stream": {"name": "stream.json", "size": 2, "sha256": sha256(b"{}")},
+        "signatures": [{"name": "signatures/some.sig", "size": 2, "sha256": sha256(b"{}")}],
+    }
+    stores.rewrite(store, "store.json", document)
+    return {
+        "stream": store / "stream.json",
+        "signature": signature,
+        "canonical": store / CANONICAL,
+        "manifest": stores.manifest_path(store, QEMU),
+        "blob": min((store / "blobs").iterdir()),
+    }
+
+
+@pytest.mark.parametrize("kind", ["stream", "signature", "canonical", "manifest", "blob"])
+def test_a_file_that_is_much_longer_than_it_should_be(small_store: Path, kind: str) -> None:
+    """A sparse terabyte costs a hostile store nothing; nobody hashes it."""
+    path = _kinds(small_store)[kind]
+    os.truncate(path, 1 << 40)
+    check_verify(small_store, [path.name, "another size", str(1 << 40)])
+
+
+@pytest.mark.parametrize("kind", ["stream", "signature", "canonical", "manifest", "blob"])
+def test_a_pipe_in_place_of_a_file(small_store: Path, kind: str) -> None:
+    """Nobody waits for somebody to write into it."""
+    path = _kinds(small_store)[kind]
+    path.unlink()
+    os.mkfifo(path)
+    check_verify(small_store, [path.name, "no regular file"])
+
+
+def test_an_index_that_pins_a_huge_manifest(small_store: Path) -> None:
+    name = f"x86_64/manifests/{QEMU}.json"
+    os.truncate(small_store / name, 1 << 40)
+    document = stores.index(small_store)
+    next(item for item in document["architectures"]["x86_64"]["manifests"] if item["name"] == name)["size"] = 1 << 40
+    stores.rewrite(small_store, "store.json", document)
+    check_verify(small_store, [name, "too large"])
+
+
+def test_an_index_that_is_huge(small_store: Path) -> None:
+    os.truncate(small_store / "store.json", 1 << 40)
+    check_verify(small_store, ["store.json", "too large"])
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "..", "", "-rf", "a\\b", "a\0b", "a\nb"])

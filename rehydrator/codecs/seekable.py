@@ -29,8 +29,8 @@ from rehydrator.codecs.c_seekable import (
     SkippableHeader,
 )
 from rehydrator.disk.extents import Data, Extent, ExtentMap
-from rehydrator.disk.source import Source
-from rehydrator.errors import CorruptError, StoreDamagedError
+from rehydrator.disk.source import Source, open_regular
+from rehydrator.errors import CorruptError, InputError, StoreDamagedError
 
 FRAME = 2 << 20  # smaller ones cost size, larger ones time where only a few bytes of each are wanted
 MAX_FRAME = 4 << 20  # of files that are read, so that memory is bounded
@@ -183,9 +183,9 @@ class SeekableSource(Source):
     def __init__(self, path: Path, *, threads: int, known: ExtentMap | None = None) -> None:
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StoreDamagedError(f"cannot be opened: {error.strerror}", path=path) from error
+            self._fd = open_regular(path)
+        except InputError as error:
+            raise StoreDamagedError(error.message, path=path) from error
         self._table = SeekTable.read(self._fd, path)
         self.size = self._table.content_offsets[-1]
         self._frame = self._table.content_offsets[1] if len(self._table.content_offsets) > 1 else MAX_FRAME

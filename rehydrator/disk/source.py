@@ -7,6 +7,7 @@ a container are all sources; nothing is materialised on the way from one to the 
 from __future__ import annotations
 
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -61,6 +62,18 @@ class BytesSource(Source):
             yield Extent(0, self.size)
 
 
+def open_regular(path: Path) -> int:
+    """Open a file for reading and return its descriptor. A pipe or device is refused, and not waited for."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise InputError(f"cannot be opened: {error.strerror}", path=path) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InputError("is no regular file", path=path)
+    return fd
+
+
 class FileSource(Source):
     """A source over a regular file, opened read-only.
 
@@ -72,10 +85,7 @@ class FileSource(Source):
     def __init__(self, path: Path, known: ExtentMap | None = None) -> None:
         self.path = path
         self._fd = -1
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise InputError(f"cannot be opened: {error.strerror}", path=path) from error
+        self._fd = open_regular(path)
         self.size = os.fstat(self._fd).st_size
         self._known = known
 

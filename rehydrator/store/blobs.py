@@ -16,13 +16,12 @@ from rehydrator.codecs import seekable
 from rehydrator.disk.extents import Data
 from rehydrator.errors import StoreDamagedError, UsageError
 from rehydrator.manifest.schema import BlobRef, File
-from rehydrator.store.files import read_pinned, sha256_file
+from rehydrator.store.files import MAX_SMALL, read_pinned, sha256_file
 from rehydrator.store.layout import BLOBS
 from rehydrator.store.origin import Origin
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _SMALL_LEVEL = 19
-_MAX_SMALL = 256 << 20  # bound for content that is decompressed in memory: hostile stores end here
 
 
 def blob_file(ref: BlobRef) -> File:
@@ -42,7 +41,7 @@ class BlobReader:
         """Return the whole content of a blob after comparing its digest."""
         file = blob_file(ref)
         path = self._origin.local(file)
-        if not 0 <= ref.content_size <= _MAX_SMALL:
+        if not 0 <= ref.content_size <= MAX_SMALL:
             raise StoreDamagedError("a blob that is too large to be read at once", path=path, actual=ref.content_size)
         data = read_pinned(path, file)
         try:
@@ -75,7 +74,7 @@ class BlobWriter:
 
     def put(self, content: bytes) -> str:
         """Store small content; return the blob's name."""
-        if len(content) > _MAX_SMALL:
+        if len(content) > MAX_SMALL:
             raise UsageError("content too large for a small blob", actual=len(content))
         data = zstandard.ZstdCompressor(level=_SMALL_LEVEL, write_content_size=True).compress(content)
         with tempfile.NamedTemporaryFile(dir=self._root / BLOBS, delete=False) as stream:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from rehydrator.disk.extents import CHUNK
+from rehydrator.disk.source import FileSource
 from rehydrator.errors import InputError, RehydratorError, StoreDamagedError
 from rehydrator.manifest.schema import UNSEALED, File
+
+MAX_SMALL = 256 << 20  # bytes; bound for what is held in memory as a whole: hostile stores end here
 
 
 def sha256_file(path: Path) -> str:
     """Return the sha256 of a file in hexadecimal."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+    with FileSource(path) as source:
+        return _sha256(source)
 
 
 def describe(root: Path, name: str) -> File:
@@ -44,12 +47,18 @@ def damaged(path: Path, expected: str, actual: str) -> RehydratorError:
     )
 
 
+def read_small(path: Path) -> bytes:
+    """Read a file that no digest pins yet. Raises StoreDamagedError for one that is too large to be held in memory."""
+    with FileSource(path) as source:
+        _check_small(path, source.size)
+        return source.read(0, source.size)
+
+
 def read_pinned(path: Path, file: File) -> bytes:
-    """Read a small file of the store, which lies at ``path``, and compare its sha256."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreDamagedError(f"cannot be read: {error.strerror}", path=path) from error
+    """Read a small file of the store, which lies at ``path``, and compare its size and sha256."""
+    _check_small(path, file.size)
+    with _opened(path, file) as source:
+        data = source.read(0, source.size)
     actual = hashlib.sha256(data).hexdigest()
     if actual != file.sha256:
         raise damaged(path, file.sha256, actual)
@@ -57,9 +66,38 @@ def read_pinned(path: Path, file: File) -> bytes:
 
 
 def check_pinned(path: Path, file: File) -> None:
-    """Compare the sha256 of a file of any size, which lies at ``path``."""
-    if not path.is_file():
-        raise StoreDamagedError("is missing from the store", path=path)
-    actual = sha256_file(path)
+    """Compare the size and sha256 of a file, which lies at ``path``; what is longer than it should be is not read."""
+    with _opened(path, file) as source:
+        actual = _sha256(source)
     if actual != file.sha256:
         raise damaged(path, file.sha256, actual)
+
+
+def _check_small(path: Path, size: int) -> None:
+    if not 0 <= size <= MAX_SMALL:
+        raise StoreDamagedError(
+            "is too large to be read at once", path=path, expected=f"at most {MAX_SMALL}", actual=size
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: Path, file: File) -> Iterator[FileSource]:
+    """Open a file of the store that has the size that it should have."""
+    try:
+        source = FileSource(path)
+    except InputError as error:
+        raise StoreDamagedError(f"the store is damaged: {error.message}", path=path) from error
+    with source:
+        if source.size != file.size:
+            raise StoreDamagedError(
+                "the store is damaged: another size", path=path, expected=file.size, actual=source.size
+            )
+        yield source
+
+
+def _sha256(source: FileSource) -> str:
+    """Hash the bytes that a file had when it was opened, no more."""
+    digest = hashlib.sha256()
+    for offset in range(0, source.size, CHUNK):
+        digest.update(source.read(offset, min(CHUNK, source.size - offset)))
+    return digest.hexdigest()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from rehydrator.errors import UsageError
+from rehydrator.errors import InputError, UsageError
 from rehydrator.manifest.schema import File
+from rehydrator.store.files import read_small
 from rehydrator.store.layout import INDEX, inside
 
 
@@ -55,10 +56,10 @@ class Directory:
         """Read the index. Raises UsageError where there is none."""
         path = self._root / INDEX
         try:
-            return path.read_bytes()
-        except OSError as error:
+            return read_small(path)
+        except InputError as error:
             raise UsageError(
-                f"no rehydrator store here: {error.strerror}",
+                f"no rehydrator store here: {error.message}",
                 path=path,
                 hint="Name one with --store or $REHYDRATOR_STORE",
             ) from error
