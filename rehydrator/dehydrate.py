@@ -15,14 +15,14 @@ from pathlib import Path
 import msgspec
 
 from rehydrator import rungs
-from rehydrator.errors import CorruptError, InputError, MismatchError, OutputError, StoreDamagedError, UnsupportedError
+from rehydrator.errors import CorruptError, InputError, MismatchError, OutputError, UnsupportedError
 from rehydrator.intake.compression import find_compression
 from rehydrator.intake.intake import Content, check_present, take_in
 from rehydrator.manifest.schema import Manifest, Rung, literal_bytes
 from rehydrator.progress import Progress
 from rehydrator.rehydrate import check
 from rehydrator.release.artifact import Artifact, Inputs, Release
-from rehydrator.store.layout import safe_file_name
+from rehydrator.release.naming import plain_name
 from rehydrator.store.reader import Store
 from rehydrator.store.writer import Staging
 from rehydrator.workers import worker_pool
@@ -97,10 +97,7 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
     seen: set[str] = set()
     for item in release.artifacts:
         for part in (item.identity.key, item.identity.arch, item.path.name):
-            try:
-                safe_file_name(part, item.path)
-            except StoreDamagedError as error:
-                raise InputError("a name in the release metadata is not a plain name", actual=repr(part)) from error
+            plain_name(part, item.path)
         if item.identity.key in seen:
             raise InputError("two artifacts have the same platform, format and role", actual=item.identity.key)
         seen.add(item.identity.key)

@@ -86,6 +86,10 @@ class FetchError(RehydratorError):
     """A server did not give what was asked for."""
 
 
+class NotFoundError(FetchError):
+    """A server does not have what was asked for."""
+
+
 class TemporaryFetchError(FetchError):
     """A server or the way to it failed in a manner that may pass: trying again makes sense."""
 

@@ -8,18 +8,37 @@ from pathlib import Path
 import click
 
 from rehydrator import dehydrate as flow
-from rehydrator.cli.common import jobs_option, progress_option
+from rehydrator.cli.common import LazyGroup, jobs_option, progress_option
 from rehydrator.errors import UsageError
-from rehydrator.progress import Style, make_progress
+from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.rehydrate import source_date_epoch
+from rehydrator.release.artifact import Inputs
 from rehydrator.release.inputs import read_inputs
 from rehydrator.report import dehydration_table
 from rehydrator.store.reader import Store
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def build() -> None:
     """Make stores from releases."""
+
+
+build.lazy = {name: ("fetch", name) for name in ("init", "download", "clean", "run")}
+
+
+level_option = click.option(
+    "--level", type=click.IntRange(1, 22), default=19, show_default=True, help="zstd level of the canonical."
+)
+unhandled_option = click.option(
+    "--allow-unhandled", is_flag=True, help="Store artifacts of an unknown kind whole instead of failing."
+)
+compressed_option = click.option(
+    "--compressed/--no-compressed",
+    default=True,
+    show_default=True,
+    help="Find out how files were compressed, so that they can be given back as shipped; takes as long as compressing "
+    "them once.",
+)
 
 
 @build.command()
@@ -27,15 +46,9 @@ def build() -> None:
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--arch", metavar="ARCH", help="Take this architecture only. Default: all that the inputs have.")
 @jobs_option("How many files to work on at once. Default: number of processors.")
-@click.option("--level", type=click.IntRange(1, 22), default=19, show_default=True, help="zstd level of the canonical.")
-@click.option("--allow-unhandled", is_flag=True, help="Store artifacts of an unknown kind whole instead of failing.")
-@click.option(
-    "--compressed/--no-compressed",
-    default=True,
-    show_default=True,
-    help="Find out how files were compressed, so that they can be given back as shipped; takes as long as compressing "
-    "them once.",
-)
+@level_option
+@unhandled_option
+@compressed_option
 @progress_option
 def dehydrate(
     inputs: tuple[Path, ...],
@@ -49,12 +62,17 @@ def dehydrate(
 ) -> None:
     """Turn releases into a store.
 
-    An input is a coreos-assembler build directory (its newest build is taken) or a stream metadata file with the
-    downloaded files beside it. Every file's sha256 is checked; every artifact is rehydrated from the new store and
-    compared before the store gets its name.
+    An input is a coreos-assembler build directory (its newest build is taken), what 'build download' made, or a stream
+    metadata file with the downloaded files beside it. Every file's sha256 is checked; every artifact is rehydrated from
+    the new store and compared before the store gets its name.
     """
     settings = flow.Settings(jobs or os.cpu_count() or 1, level, allow_unhandled, compressed)
-    report = flow.dehydrate(read_inputs(inputs, arch), store, settings, make_progress(style))
+    make_store(read_inputs(inputs, arch), store, settings, make_progress(style))
+
+
+def make_store(inputs: Inputs, store: Path, settings: flow.Settings, progress: Progress) -> None:
+    """Dehydrate, and tell what came of it."""
+    report = flow.dehydrate(inputs, store, settings, progress)
     with Store(store) as published:
         for line in dehydration_table(published):
             click.echo(line)

@@ -1,10 +1,12 @@
-"""Options that several commands share."""
+"""Groups and options that several commands share."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -13,6 +15,28 @@ from rehydrator.errors import UsageError
 from rehydrator.progress import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for.
+
+    ``lazy`` tells, per command, its module in this package and its name there: importing one takes longer than much of
+    the work that is asked for.
+    """
+
+    lazy: Mapping[str, tuple[str, str]] = MappingProxyType({})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        if cmd_name in self.lazy and cmd_name not in self.commands:
+            module, name = self.lazy[cmd_name]
+            self.add_command(getattr(importlib.import_module(f"{__package__}.{module}"), name), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
 
 store_option = click.option(
     "--store",

@@ -18,7 +18,7 @@ import secrets
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import IO, Self
 
 from rehydrator.disk.extents import CHUNK, Data, chunks
 from rehydrator.disk.source import Source
@@ -122,7 +122,7 @@ class Tee(Sink):
 class StreamSink(Sink):
     """Writes to an open binary stream such as standard output; holes become zeros."""
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream = stream
         self._name = name
 

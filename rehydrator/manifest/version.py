@@ -8,6 +8,7 @@ from rehydrator.errors import CorruptError, UnsupportedError
 
 STORE_VERSION = "1.0"
 MANIFEST_VERSION = "2.2"
+BUILD_VERSION = "1.0"
 
 
 def check_version(what: str, found: str, known: str, path: Path) -> None:

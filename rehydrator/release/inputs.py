@@ -11,6 +11,7 @@ from rehydrator.errors import InputError, UsageError
 from rehydrator.release import cosa
 from rehydrator.release.artifact import Inputs, Release
 from rehydrator.release.stream import merge_streams, read_stream
+from rehydrator.release.workdir import STATE, WorkDirectory
 
 
 class _Sniff(msgspec.Struct):
@@ -48,6 +49,9 @@ def _read(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
         return _read_json(path)
     if not path.is_dir():
         raise InputError("no such file or directory", path=path)
+    if (path / STATE).is_file():
+        work = WorkDirectory(path)
+        return work.releases(), work.document(), []
     for directory, stream in ((path / "builds", path / "stream.json"), (path, path.parent / "stream.json")):
         if (directory / "builds.json").is_file():
             found = cosa.read_builds(directory)
@@ -61,7 +65,7 @@ def _read(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
     raise InputError(
         "neither a coreos-assembler build directory nor stream metadata",
         path=path,
-        expected="builds/builds.json, builds.json, meta.json or stream.json in it",
+        expected="build.json, builds/builds.json, builds.json, meta.json or stream.json in it",
     )
 
 

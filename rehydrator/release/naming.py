@@ -6,8 +6,12 @@ Source: coreos-assembler ``src/cosalib/cmdlib.py`` and the names in stream metad
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import msgspec
+
+from rehydrator.errors import InputError, StoreDamagedError
+from rehydrator.store.layout import safe_file_name
 
 _NAME = re.compile(r"-([a-z][a-z0-9]*(?:-secex)?)\.(x86_64|aarch64|ppc64le|s390x|riscv64)(?:\.|$)")
 # Platforms whose images say another ignition.platform.id (coreos-assembler platform.*.ipp.yaml).
@@ -30,3 +34,13 @@ def read_name(name: str) -> FileName:
 def platform_id(platform: str) -> str:
     """Return the ``ignition.platform.id`` of a platform's images."""
     return _IDS.get(platform, platform)
+
+
+def plain_name(name: str, path: Path) -> str:
+    """Return a name of release metadata that can be that of a file; ``path`` is where it was read."""
+    try:
+        return safe_file_name(name, path)
+    except StoreDamagedError as error:
+        raise InputError(
+            "a name in the release metadata is not a plain name", path=path, actual=repr(name[:200])
+        ) from error

@@ -20,6 +20,7 @@ from rehydrator.release.artifact import Artifact, Release
 class _File(msgspec.Struct, rename="kebab"):
     location: str
     sha256: str
+    signature: str = ""
     uncompressed_sha256: str | None = None
 
 
@@ -46,6 +47,17 @@ class _Head(msgspec.Struct):
     metadata: _Metadata = _Metadata()
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """A file that stream metadata lists; ``signature`` is the address of its detached signature, "" for none."""
+
+    identity: Identity
+    name: str
+    location: str
+    sha256: str
+    signature: str = ""
+    uncompressed_sha256: str | None = None
+
+
 class StreamFacts(msgspec.Struct, frozen=True):
     """What stream metadata says of itself: the stream's name and, in the form of RFC 3339, when it was written."""
 
@@ -59,21 +71,39 @@ def stream_facts(document: bytes, path: Path) -> StreamFacts:
     return StreamFacts(head.stream, head.metadata.last_modified)
 
 
+def list_stream(document: bytes, path: Path) -> list[Listed]:
+    """Return all files that a stream metadata document, which lies at ``path``, lists, by architecture."""
+    stream = decode(document, _Stream, path)
+    return [
+        _listed(file, Identity(platform, arch, suffix, role, item.release), path)
+        for arch, content in stream.architectures.items()
+        for platform, item in content.artifacts.items()
+        for suffix, roles in item.formats.items()
+        for role, file in roles.items()
+    ]
+
+
+def _listed(file: _File, identity: Identity, path: Path) -> Listed:
+    name = PurePosixPath(unquote(urlsplit(file.location).path)).name
+    if not name or name in {".", ".."}:
+        raise InputError("a location has no file name", path=path, actual=file.location)
+    return Listed(identity, name, file.location, file.sha256, file.signature, file.uncompressed_sha256)
+
+
 def read_stream(path: Path) -> list[Release]:
     """Read the releases whose files lie near the stream metadata file ``path``.
 
     A file is looked for beside it and, as in a build directory, under ``builds/<release>/<arch>/``. An
     architecture of which no file is there is passed over; one of which only some are there is an error.
     """
-    stream = decode(path.read_bytes(), _Stream, path)
+    return local_releases(list_stream(path.read_bytes(), path), path)
+
+
+def local_releases(listed: list[Listed], path: Path) -> list[Release]:
+    """Return the releases of these files, which lie near the stream metadata file ``path``, likewise."""
     releases = []
-    for arch, content in stream.architectures.items():
-        artifacts = tuple(
-            _artifact(file, Identity(platform, arch, suffix, role, item.release), path)
-            for platform, item in content.artifacts.items()
-            for suffix, roles in item.formats.items()
-            for role, file in roles.items()
-        )
+    for arch in dict.fromkeys(item.identity.arch for item in listed):
+        artifacts = tuple(_artifact(item, path.parent) for item in listed if item.identity.arch == arch)
         missing = [artifact.path.name for artifact in artifacts if not artifact.path.is_file()]
         if len(missing) == len(artifacts):
             continue
@@ -89,18 +119,20 @@ def read_stream(path: Path) -> list[Release]:
     return releases
 
 
-def _artifact(file: _File, identity: Identity, stream: Path) -> Artifact:
-    name = PurePosixPath(unquote(urlsplit(file.location).path)).name
-    if not name or name in {".", ".."}:
-        raise InputError("a location has no file name", path=stream, actual=file.location)
-    nested = stream.parent / "builds" / identity.release / identity.arch / name
-    path = nested if nested.is_file() else stream.parent / name
-    signature = path.with_name(name + ".sig")
+def build_path(root: Path, identity: Identity, name: str) -> Path:
+    """Return where a build directory below ``root`` has a file."""
+    return root / "builds" / identity.release / identity.arch / name
+
+
+def _artifact(listed: Listed, root: Path) -> Artifact:
+    nested = build_path(root, listed.identity, listed.name)
+    path = nested if nested.is_file() else root / listed.name
+    signature = path.with_name(listed.name + ".sig")
     return Artifact(
-        identity=identity,
+        identity=listed.identity,
         path=path,
-        sha256=file.sha256,
-        uncompressed_sha256=file.uncompressed_sha256,
+        sha256=listed.sha256,
+        uncompressed_sha256=listed.uncompressed_sha256,
         signature=signature if signature.is_file() else None,
     )
 

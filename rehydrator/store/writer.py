@@ -29,12 +29,22 @@ _LOCK = ".lock"
 _SCRATCH = ".scratch"
 
 
+def check_target(target: Path) -> None:
+    """Raise UsageError where no store can be made under this name."""
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() or target.is_symlink():
+        raise UsageError("exists already", path=target, hint="Remove it or name another store")
+    if not target.parent.is_dir():
+        raise UsageError("no such directory", path=target.parent)
+
+
 class Staging:
     """A store in the making. Entering the context makes its directory, leaving without ``publish`` removes it."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self._check_target()
+        check_target(target)
         self.root = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}")
         self._lock = -1
         self._canonicals: dict[str, CanonicalRef] = {}
@@ -44,15 +54,6 @@ class Staging:
     def scratch(self) -> Path:
         """Directory for decompressed inputs; not part of the store."""
         return self.root / _SCRATCH
-
-    def _check_target(self) -> None:
-        target = self.target
-        if target.is_dir() and not any(target.iterdir()):
-            return
-        if target.exists() or target.is_symlink():
-            raise UsageError("exists already", path=target, hint="Remove it or name another store")
-        if not target.parent.is_dir():
-            raise UsageError("no such directory", path=target.parent)
 
     def add_canonical(self, arch: str, content: Content, task: Task, *, level: int, threads: int) -> None:
         """Compress the canonical of an architecture into the store."""
@@ -126,7 +127,7 @@ class Staging:
                 for name in (*files, "."):
                     _fsync(Path(directory) / name)
             (self.root / _LOCK).unlink()
-            self._check_target()  # somebody may have been faster
+            check_target(self.target)  # somebody may have been faster
             self.root.rename(self.target)
             _fsync(self.target.parent)
         except OSError as error:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError
 
 from rehydrator import __version__
 from rehydrator.disk.extents import CHUNK
-from rehydrator.errors import FetchError, MismatchError, TemporaryFetchError, UsageError
+from rehydrator.errors import FetchError, MismatchError, NotFoundError, TemporaryFetchError, UsageError
 from rehydrator.progress import Progress
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ _REDIRECTS = 10
 _FOLLOWED = frozenset({"GET", "HEAD"})
 AUTHORIZATION = "Authorization"
 _TEMPORARY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _PIECE = min(CHUNK, 1 << 20)
 
 
@@ -201,6 +202,12 @@ class Client:
         for pool in self._pools.values():
             pool.clear()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def persist(
     attempt: Callable[[], T], patience: Patience, progress: Progress, *, advanced: Callable[[], bool] = lambda: False
@@ -256,8 +263,13 @@ def _check_status(status: int, url: str, accept: Collection[int]) -> None:
     if status in accept:
         return
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown status"
-    kind = TemporaryFetchError if status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR else FetchError
-    raise kind(f"the server answers {status} {phrase}", path=url)
+    raise _error_for(status)(f"the server answers {status} {phrase}", path=url)
+
+
+def _error_for(status: int) -> type[FetchError]:
+    if status in _TEMPORARY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return TemporaryFetchError
+    return NotFoundError if status in _MISSING else FetchError
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Who says that bytes are right: signatures, and statements about what was made."""
