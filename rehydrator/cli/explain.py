@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from rehydrator.cli.common import arch_option, store_option
+from rehydrator.cli.engine import appliance_option
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.explain import against, text
 from rehydrator.explain.explain import Options
@@ -17,6 +18,7 @@ from rehydrator.explain.explain import explain as compare
 from rehydrator.explain.html import render as render_html
 from rehydrator.explain.peel import opened
 from rehydrator.explain.tree import Report
+from rehydrator.explain.unread import Start
 from rehydrator.store.reader import Store
 
 
@@ -39,6 +41,12 @@ from rehydrator.store.reader import Store
 @click.option("--strict", is_flag=True, help="Count unlike compression and unlike containers as differences.")
 @click.option("--no-health", is_flag=True, help="Do not check the images' own checksums.")
 @click.option(
+    "--mount",
+    is_flag=True,
+    help="Mount file systems that rehydrator does not read in a virtual machine and compare their files.",
+)
+@appliance_option
+@click.option(
     "--output",
     "form",
     type=click.Choice(["text", "json", "html"]),
@@ -58,16 +66,18 @@ def explain(
     extents: bool,
     strict: bool,
     no_health: bool,
+    mount: bool,
+    appliance: Path | None,
     form: str,
 ) -> None:
     """Tell why two images differ: which files, which structures, and how many bytes each.
 
-    A and B may be raw, compressed (xz, gz, zip) or in containers; both are peeled first. Nothing is mounted and no
-    privileges are needed.
+    A and B may be raw, compressed (xz, gz, zip) or in containers; both are peeled first. Nothing is mounted, but for
+    what --mount asks for, and no privileges are needed.
 
     Exit codes: 0 identical, 1 different, 2 usage or I/O error, 3 some differing bytes could not be explained.
     """
-    options = Options(patch, hexadecimal or extents, strict, not no_health)
+    options = Options(patch, hexadecimal or extents, strict, not no_health, _start(appliance) if mount else None)
     with ExitStack() as stack:
         if platform is not None and not images and against_store is None:
             store = stack.enter_context(Store(store_path))
@@ -87,6 +97,13 @@ def explain(
     code = exit_code(report)
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _start(appliance: Path | None) -> Start:
+    """Return how a virtual machine is started."""
+    from rehydrator.engines.guestfs.machine import Machine  # noqa: PLC0415 - most runs need none of it
+
+    return lambda size: Machine(size, lambda text: click.echo(text, err=True), appliance=appliance)
 
 
 def _lines(report: Report, form: str, options: text.TextOptions) -> Iterator[str]:

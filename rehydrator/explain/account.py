@@ -9,7 +9,7 @@ import msgspec
 
 from rehydrator.disk.extents import BLOCK
 from rehydrator.disk.gpt import Region
-from rehydrator.explain.causes import Cause, Reason
+from rehydrator.explain.causes import UNEXPLAINED, Cause, Reason
 from rehydrator.explain.owners import Owner
 from rehydrator.explain.tree import CauseTotal, Change, Derived
 
@@ -144,12 +144,12 @@ class Account:
 
     @property
     def unexplained(self) -> int:
-        """Bytes of the cause ``unknown``, and any that no group holds."""
+        """Bytes of the causes that explain nothing, and any that no group holds."""
         held = sum(
             group.bytes + group.derived.total()
             for account in self.regions.values()
             for (cause, _), group in account.groups.items()
-            if cause is not Cause.UNKNOWN
+            if cause not in UNEXPLAINED
         )
         return self.total - held
 

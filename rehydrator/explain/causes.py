@@ -30,9 +30,11 @@ class Cause(enum.StrEnum):
     CONTAINER_HEADER = "container-header"
     COMPRESSION = "compression"
     PADDING = "padding"
+    UNREAD = "unread"
     UNKNOWN = "unknown"
 
 
+UNEXPLAINED = frozenset({Cause.UNREAD, Cause.UNKNOWN})
 CHECKSUM = "checksum-of:"
 
 # structures that are not of a file system
@@ -44,6 +46,7 @@ BACKUP_GPT_HEADER = "backup GPT header"
 BACKUP_GPT_ENTRY = "backup GPT partition entry"
 BOOT_PARTITION = "boot loader"
 OUTSIDE = "outside of partitions"
+UNREAD_VOLUME = "volume without a reader"
 
 BACKUP_GPT = frozenset({BACKUP_GPT_HEADER, BACKUP_GPT_ENTRY})
 
@@ -60,6 +63,7 @@ _BY_STRUCTURE: dict[str, Cause] = (
         BACKUP_GPT_HEADER: Cause.PARTITION_TABLE,
         BACKUP_GPT_ENTRY: Cause.PARTITION_TABLE,
         OUTSIDE: Cause.PADDING,
+        UNREAD_VOLUME: Cause.UNREAD,
         Kind.BOOT_SECTOR: Cause.SUPERBLOCK_STAMP,
         Kind.SUPERBLOCK: Cause.SUPERBLOCK_STAMP,
         Kind.BACKUP_SUPERBLOCK: Cause.SUPERBLOCK_STAMP,

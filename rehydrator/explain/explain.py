@@ -18,6 +18,7 @@ from rehydrator.explain.meaning import meaning, told_arguments, unified
 from rehydrator.explain.owners import DiskOwners, Owner
 from rehydrator.explain.peel import Opened
 from rehydrator.explain.tree import FileChange, Note, Part, Report, Side, Status, Total
+from rehydrator.explain.unread import Compared, Image, Start, compare_unread
 from rehydrator.explain.verdict import verdict
 from rehydrator.fs.probe import Probe
 from rehydrator.report import human
@@ -28,13 +29,15 @@ _PLATFORM = re.compile(r"-([a-z0-9]+(?:4k)?)\.(?:x86_64|aarch64|ppc64le|s390x|ri
 class Options(msgspec.Struct, frozen=True):
     """How much is wanted besides the account itself.
 
-    ``strict`` counts unlike compression and unlike containers as differences.
+    ``strict`` counts unlike compression and unlike containers as differences. ``start`` gives a virtual machine that
+    reads the file systems that nothing here does; without it they are only named.
     """
 
     patch: bool = False
     evidence: bool = False
     strict: bool = False
     health: bool = True
+    start: Start | None = None
 
 
 def explain(a: Opened, b: Opened, options: Options, digests: Sequence[str] = ()) -> Report:
@@ -55,6 +58,7 @@ class _Builder:
             self.owners_a = DiskOwners(a.disk, _sound_table(self.owners_b))
         self.collector = Collector(options.evidence)
         self._pairs: dict[str, Pair] = {}
+        self._compared: dict[str, Compared] = {}
 
     def report(self, digests: Sequence[str]) -> Report:
         """Do all the steps."""
@@ -64,7 +68,11 @@ class _Builder:
             attribution.add(piece)
         account = attribution.account
         account.close()
-        parts = [self._part(item) for item in sorted(account.regions.values(), key=lambda item: item.region.extent)]
+        accounts = sorted(account.regions.values(), key=lambda item: item.region.extent)
+        a, b = Image(self.side_a.name, self.owners_a), Image(self.side_b.name, self.owners_b)
+        names = [item.region.name for item in accounts]
+        self._compared = compare_unread(a, b, names, self.options.start, patch=self.options.patch)
+        parts = [self._part(item) for item in accounts]
         causes = account.causes()
         derived = sum(item.bytes for cause in causes for item in cause.derived)
         total = Total(account.total, account.total - account.unexplained, derived)
@@ -110,9 +118,10 @@ class _Builder:
         return self._pair(account).same(owner.path)
 
     def _part(self, account: RegionAccount) -> Part:
-        files = list(self._files(account))
-        listed = {item.path for item in files}
         region = account.region
+        compared = self._compared.get(region.name)
+        files = compared.files if compared else list(self._files(account))
+        listed = {item.path for item in files}
         probed = self.owners_b.probe(region) or self.owners_a.probe(region)
         return Part(
             name=region.name,
@@ -124,6 +133,7 @@ class _Builder:
             files=files,
             changes=list(account.changes()),
             moved_files=len([path for path in account.moved if path not in listed]),
+            note=compared.note if compared else "",
         )
 
     def _files(self, account: RegionAccount) -> Iterator[FileChange]:

@@ -108,6 +108,8 @@ def _part(part: Part) -> Iterator[str]:
         f'<summary><h2>{_e(part_title(part))}</h2> <span class="quiet mono">{where}</span>'
         f'<span class="amount">{amount}</span></summary>'
     )
+    if part.note:
+        yield f"<p>{_e(part.note)}</p>"
     for item in part.files[:_OPEN_FILES]:
         yield from _file(item)
     if len(part.files) > _OPEN_FILES:
@@ -123,9 +125,10 @@ def _part(part: Part) -> Iterator[str]:
 
 
 def _file(item: FileChange) -> Iterator[str]:
+    amount = size_of(item) if item.bytes is None else f"{size_of(item)}, {number(item.bytes)} B differ"
     yield (
         f'<div class="file"><span class="badge {item.status}" title="{_STATUS[item.status]}">{item.status}</span>'
-        f'<code>{_e(item.path)}</code><span class="amount">{_e(size_of(item))}, {number(item.bytes)} B differ</span>'
+        f'<code>{_e(item.path)}</code><span class="amount">{_e(amount)}</span>'
     )
     if item.meaning:
         yield '<ul class="words mono">'

@@ -16,9 +16,10 @@ CAUSES = (
     "container-header",
     "compression",
     "padding",
+    "unread",
     "unknown",
 )
-_HUES = (212, 265, 300, 175, 130, 38, 20, 340, 235, 200, 85, 60, 220, 0)
+_HUES = (212, 265, 300, 175, 130, 38, 20, 340, 235, 200, 85, 60, 220, 280, 0)
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #f6f7f9; --card: #fff; --text: #1c2430; --quiet: #5c6878;

@@ -114,6 +114,11 @@ class DiskOwners:
         start = min(region.extent.offset, self.disk.size)
         return Window(self.disk, start, min(region.extent.length, self.disk.size - start))
 
+    def unread(self, region: Region) -> str:
+        """Return the type of a partition's volume if it is known, but can't be read; empty otherwise."""
+        found = self.probe(region)
+        return found.type if found and found.filesystem is None else ""
+
     def filesystem(self, region: Region) -> Filesystem | None:
         """Return the file system of a partition if it can be read."""
         found = self.probe(region)
@@ -131,8 +136,15 @@ class DiskOwners:
                 for extent in ranges:
                     yield from self._in_table(region, extent)
             else:
-                structure = causes.BOOT_PARTITION if _BOOT_PARTITION.search(region.name) else str(Kind.UNKNOWN)
+                structure = self._structure(region)
                 yield from (Owner(part, region, structure, region.name, region.extent.offset) for part in ranges)
+
+    def _structure(self, region: Region) -> str:
+        """Name what a partition without a file system that can be read is as a whole."""
+        found = self.probe(region)
+        if found is not None and not found.problem:
+            return causes.UNREAD_VOLUME
+        return causes.BOOT_PARTITION if _BOOT_PARTITION.search(region.name) else str(Kind.UNKNOWN)
 
     def boot_disk(self, region: Region) -> BootDisk | None:
         """Return the disk as zipl sees it with ``region`` as boot partition, None where that is another or none."""

@@ -89,6 +89,8 @@ def _head(report: Report) -> Iterator[str]:
 def _part(part: Part) -> Iterator[str]:
     blocks = plural(part.blocks, "block")
     yield from _columns(printable(part_title(part)), f"{blocks}  {number(part.bytes)} B")
+    if part.note:
+        yield from _wrapped(printable(part.note), "  ", "    ")
     for item in part.files[:_MAX_FILES]:
         yield from _file(item)
     if len(part.files) > _MAX_FILES:
@@ -100,7 +102,7 @@ def _part(part: Part) -> Iterator[str]:
 
 
 def _file(item: FileChange) -> Iterator[str]:
-    right = f"{size_of(item)}  {number(item.bytes)} B"
+    right = size_of(item) if item.bytes is None else f"{size_of(item)}  {number(item.bytes)} B"
     yield from _columns(f"  {item.status} {elided(printable(item.path), WIDTH - len(right) - 6)}", right)
     if item.meaning:
         for line in item.meaning:

@@ -34,14 +34,18 @@ class FieldChange(msgspec.Struct, frozen=True):
 
 
 class FileChange(msgspec.Struct, frozen=True):
-    """A file that only B has (``A``, added), only A has (``D``, deleted) or that has other content (``M``)."""
+    """A file that only B has (``A``, added), only A has (``D``, deleted) or that has other content (``M``).
+
+    ``bytes`` are those of the disk that differ in it, None where only a driver read the file system; there ``M`` also
+    stands for what else a file has, such as its mode.
+    """
 
     status: Status
     path: str
     kind: str
     size_a: int | None
     size_b: int | None
-    bytes: int
+    bytes: int | None
     meaning: list[str] = []
     diff: list[str] = []
 
@@ -75,7 +79,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One region of the disk: a partition, or a part of the partition table."""
+    """One region of the disk: a partition, or a part of the partition table; ``note`` tells who read it, or why not."""
 
     name: str
     offset: int
@@ -86,6 +90,7 @@ class Part(msgspec.Struct, frozen=True):
     files: list[FileChange]
     changes: list[Change]
     moved_files: int = 0
+    note: str = ""
 
 
 class CauseTotal(msgspec.Struct, frozen=True):

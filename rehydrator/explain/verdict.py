@@ -81,6 +81,8 @@ def _topics(a: Side, b: Side, parts: Sequence[Part], causes: Sequence[CauseTotal
         yield "disk size"
     yield from (text for cause, text in _BY_CAUSE.items() if cause in found)
     yield from _file_topics(parts)
+    unread = [part for part in parts if not part.files and _has(part, Cause.UNREAD)]
+    yield from (f"the {part.filesystem} volume of {part.name}" for part in unread)
     if Cause.UNKNOWN in found:
         yield "bytes without a known owner"
 
@@ -103,5 +105,9 @@ def _file_topics(parts: Sequence[Part]) -> Iterator[str]:
     else:
         yield f"{len(paths)} {'other ' if len(paths) < len(topics) else ''}files"
     listed = {item.path for part in parts for item in part.files}
-    if not listed and any(change.cause == Cause.FILE_CONTENT for part in parts for change in part.changes):
+    if not listed and any(_has(part, Cause.FILE_CONTENT) for part in parts):
         yield "file content"
+
+
+def _has(part: Part, cause: Cause) -> bool:
+    return any(change.cause == cause for change in part.changes)

@@ -1,4 +1,4 @@
-"""Opening whatever file system lies in a range of bytes."""
+"""Knowing and opening whatever file system lies in a range of bytes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from rehydrator.disk.source import Source
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.place import Filesystem
 
-_LONGEST = 2048
+LUKS = "LUKS"
+_HEAD = 68 << 10  # bytes in which all magics lie
 
 
 class Magic(msgspec.Struct, frozen=True):
-    """``magic`` at byte ``offset`` is how a file system named ``type`` is known; ``open`` reads it."""
+    """``magic`` at byte ``offset`` is how a volume of ``type`` is known; ``open`` reads it, None where nothing can."""
 
     type: str
     offset: int
     magic: bytes
-    open: Callable[[Source], Filesystem]
+    open: Callable[[Source], Filesystem] | None = None
 
 
 def _ext4(source: Source) -> Filesystem:
@@ -45,11 +46,17 @@ MAGICS = (
     Magic("ext4", 1024 + 0x38, b"\x53\xef", _ext4),
     Magic("fat", 54, b"FAT", _fat),
     Magic("fat", 82, b"FAT", _fat),
+    Magic(LUKS, 0, b"LUKS\xba\xbe"),  # cryptsetup's docs/on-disk-format-luks2.pdf, binary header
+    Magic("btrfs", (64 << 10) + 64, b"_BHRfS_M"),  # btrfs-progs' kernel-shared/ctree.h, struct btrfs_super_block
+    Magic("f2fs", 1024, b"\x10\x20\xf5\xf2"),  # Linux' include/linux/f2fs_fs.h, struct f2fs_super_block
 )
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """What was found: the name of the file system's type, itself if it could be opened, else why not."""
+    """What was found: the name of the volume's type, its file system if it could be opened, else why not.
+
+    A type that is known but that nothing here reads has neither.
+    """
 
     type: str
     filesystem: Filesystem | None
@@ -57,8 +64,8 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 def magic_of(source: Source) -> Magic | None:
-    """Return how the file system in ``source`` is known; None where there is none that is known."""
-    head = bytes(source.read(0, min(_LONGEST, source.size)))
+    """Return how the volume in ``source`` is known; None where there is none that is known."""
+    head = bytes(source.read(0, min(_HEAD, source.size)))
     for magic in MAGICS:
         if head[magic.offset : magic.offset + len(magic.magic)] == magic.magic:
             return magic
@@ -73,6 +80,8 @@ def probe(source: Source) -> Probe | None:
     magic = magic_of(source)
     if magic is None:
         return None
+    if magic.open is None:
+        return Probe(magic.type, None)
     try:
         return Probe(magic.type, magic.open(source))
     except RehydratorError as error:

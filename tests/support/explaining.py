@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import FileSource, Source
-from rehydrator.explain.causes import Cause
+from rehydrator.explain.causes import UNEXPLAINED, Cause
 from rehydrator.explain.explain import Options, explain
 from rehydrator.explain.peel import Opened, opened
 from rehydrator.explain.tree import Change, Report
@@ -45,9 +45,9 @@ def check_account(report: Report, differing: int | None = None) -> None:
     assert sum(item.bytes + sum(part.bytes for part in item.derived) for item in report.causes) == total.differing
     assert {change.cause for change in changes} <= CLOSED
     assert all(item.what.startswith("checksum-of:") for change in changes for item in change.derived)
-    unknown = sum(change.bytes + change.derived_bytes for change in changes if change.cause == Cause.UNKNOWN)
-    assert total.unexplained == unknown
-    if unknown:
+    unexplained = sum(change.bytes + change.derived_bytes for change in changes if change.cause in UNEXPLAINED)
+    assert total.unexplained == unexplained
+    if any(change.cause == Cause.UNKNOWN for change in changes):
         assert sum(1 for item in report.evidence if item.cause == Cause.UNKNOWN)
 
 

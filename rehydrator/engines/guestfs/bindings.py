@@ -105,6 +105,9 @@ class Handle(Protocol):
     def is_file(self, path: str, *, followsymlinks: int) -> int:
         """Tell whether a path is that of a regular file."""
 
+    def read_file(self, path: str) -> bytes:
+        """Return the content of a file."""
+
     def tar_out(self, directory: str, tarfile: str, *, xattrs: int) -> None:
         """Write a directory with all below it as a tar stream."""
 

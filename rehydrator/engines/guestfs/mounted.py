@@ -102,4 +102,5 @@ def _differences(before: Tree, after: Tree, named: dict[str, bytes | None]) -> I
         elif old is None or new is None:
             yield f"{path} is {'missing' if new is None else 'not in the canonical disk'}"
         elif old != new:
-            yield f"{path}: {', '.join(old.differences(new))}"
+            told = (f"{item.name} {item.after} instead of {item.before}" for item in old.differences(new))
+            yield f"{path}: {', '.join(told)}"

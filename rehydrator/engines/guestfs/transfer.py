@@ -8,9 +8,12 @@ import tarfile
 import threading
 import time
 
+from rehydrator.engines.guestfs.bindings import Handle
 from rehydrator.engines.guestfs.machine import Machine
 from rehydrator.engines.guestfs.tree import Tree, read_tree
 from rehydrator.errors import UnsupportedError
+
+_OPTIONS = {"btrfs": "ro,subvolid=5", "xfs": "ro,nouuid"}  # all of btrfs, whatever its default subvolume is
 
 
 class _Heard(io.FileIO):
@@ -47,7 +50,20 @@ class _Reader(threading.Thread):
                     pass
 
 
-def tree_of(machine: Machine) -> Tree:
+def mount(handle: Handle, device: str) -> None:
+    """Mount a device for reading. What the driver writes all the same, such as its journal, stays in the overlay."""
+    handle.mount_options(_OPTIONS.get(handle.vfs_type(device), "ro"), device, "/")
+
+
+def mounted_tree(machine: Machine, device: str) -> Tree:
+    """Mount a device and return all files in it. Raises RehydratorError, and leaves it mounted, where that fails."""
+    machine.call(lambda handle: mount(handle, device))
+    tree = _tree_of(machine)
+    machine.call(lambda handle: handle.umount_all())
+    return tree
+
+
+def _tree_of(machine: Machine) -> Tree:
     """Return all that is mounted in the machine."""
     ours, theirs = os.pipe()
     reader = _Reader(ours)

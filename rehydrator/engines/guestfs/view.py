@@ -8,10 +8,10 @@ from rehydrator.disk.gpt import read_table
 from rehydrator.disk.source import Source
 from rehydrator.engines.guestfs.fsck import Checkers
 from rehydrator.engines.guestfs.machine import Machine
-from rehydrator.engines.guestfs.transfer import tree_of
+from rehydrator.engines.guestfs.transfer import mounted_tree
 from rehydrator.engines.guestfs.tree import Tree
 
-_MOUNTED = {"ext4": "ro", "xfs": "ro,nouuid"}
+_MOUNTED = ("ext4", "xfs")
 
 
 class Volume(msgspec.Struct, frozen=True):
@@ -57,10 +57,4 @@ class _Volume:
 
     def tree(self) -> Tree:
         """Mount it and read all that is in it."""
-        options = _MOUNTED.get(self.type)
-        if options is None:
-            return Tree({})
-        self._machine.call(lambda handle: handle.mount_options(options, self._device, "/"))
-        tree = tree_of(self._machine)
-        self._machine.call(lambda handle: handle.umount_all())
-        return tree
+        return mounted_tree(self._machine, self._device) if self.type in _MOUNTED else Tree({})
