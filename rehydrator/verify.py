@@ -62,7 +62,7 @@ def verify_mounted(
     if not edited:
         return []
     size = max(body_source(item, store).size for item in edited)
-    with Machine(size, progress.say, appliance=appliance) as machine:
+    with Machine(size, progress.say, appliance=appliance, check=progress.check) as machine:
         mounts = Mounts(machine, store, progress.say)
 
         def verify(item: Manifest) -> None:

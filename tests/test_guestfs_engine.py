@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +20,8 @@ from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import BytesSource
 from rehydrator.engines.guestfs import kvm
 from rehydrator.engines.guestfs.engine import SECTOR, Settlement, settle
-from rehydrator.engines.guestfs.machine import Guard, Machine
+from rehydrator.engines.guestfs.machine import DEVICE, Guard, Machine
+from rehydrator.engines.guestfs.transfer import mounted_tree
 from rehydrator.errors import ExitCode, RehydratorError, UnsupportedError
 from tests.support.cli import PROGRAM, environment, fine, run
 
@@ -129,6 +133,27 @@ def test_what_never_starts_is_reported(mode: str, message: str, fake: Callable[[
     assert found.nothing_left()
 
 
+def test_too_many_open_files_are_refused(fake: Callable[[str], Fake]) -> None:
+    """libguestfs would end the process: "bit out of range 0 - FD_SETSIZE on fd_set"."""
+    found = fake("fine")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2048:
+        pytest.skip(f"this user may open {limits[1]} files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), limits[1]))
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while held[-1] < 1024:
+            held.append(os.dup(held[0]))
+        with pytest.raises(UnsupportedError, match="too many files are open"), Machine(1 << 20, print, guard=QUICK):
+            pass
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert found.machines == []
+    assert not list(found.temporary.iterdir())
+
+
 def test_a_call_that_never_ends_is_given_up(fake: Callable[[str], Fake]) -> None:
     found = fake("stuck")
     with pytest.raises(RehydratorError, match="did not answer"), Machine(1 << 20, print, guard=QUICK) as machine:
@@ -162,16 +187,46 @@ def test_sectors_that_no_driver_makes_are_settled(
     assert found.nothing_left()
 
 
-def test_an_interrupt_leaves_nothing(fake: Callable[[str], Fake], real_store: Path, tmp_path: Path) -> None:
-    found = fake("hangs")
+def test_a_stream_that_never_ends_is_given_up(fake: Callable[[str], Fake]) -> None:
+    found = fake("stream-stuck")
+    with pytest.raises(RehydratorError, match="did not answer"), Machine(1 << 20, print, guard=QUICK) as machine:
+        mounted_tree(machine, DEVICE)
+    assert found.nothing_left()
+
+
+def test_an_interrupt_ends_a_stream(fake: Callable[[str], Fake]) -> None:
+    found = fake("stream-stuck")
+    with Machine(1 << 20, print) as machine:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            mounted_tree(machine, DEVICE)
+    assert found.nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("hangs", ["rehydrate", "OUT", "--disk", "qemu", "--engine", "guestfs"]),
+        ("stuck", ["rehydrate", "OUT", "--disk", "qemu", "--engine", "guestfs"]),
+        ("stuck", ["verify", "qemu", "--engine", "guestfs"]),
+        ("stuck", ["verify", "qemu", "--mount"]),
+    ],
+)
+def test_an_interrupt_leaves_nothing(
+    mode: str, words: list[str], fake: Callable[[str], Fake], real_store: Path, tmp_path: Path
+) -> None:
+    found = fake(mode)
     out = tmp_path / "out"
+    command = [str(out) if word == "OUT" else word for word in words]
     process = subprocess.Popen(
-        [*PROGRAM, "rehydrate", str(out), "--disk", "qemu", "--store", str(real_store), "--engine", "guestfs"],
-        env=environment(found.environment("hangs")),
+        [*PROGRAM, *command, "--store", str(real_store)],
+        env=environment(found.environment(mode)),
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+    waiting = Path(f"{found.log}.waiting")
     end = time.monotonic() + 120
-    while not found.machines and time.monotonic() < end:
+    while not waiting.exists() and time.monotonic() < end:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -62,7 +62,7 @@ def opened(choice: EngineChoice, manifests: Sequence[Manifest], depot: Depot, pr
     from rehydrator.engines.guestfs.native_zipl import NativeZipl  # noqa: PLC0415
 
     size = max(body_source(item, depot).size for item in driven)
-    with Machine(size, progress.say, appliance=choice.appliance) as machine:
+    with Machine(size, progress.say, appliance=choice.appliance, check=progress.check) as machine:
         zipl = NativeZipl(machine) if choice.zipl is ZiplName.NATIVE else None
         yield GuestfsEngine(machine, size, lambda account: progress.say(account.describe()), zipl).edited_disk
 

@@ -47,7 +47,7 @@ class Checkers:
                     wrong = self._machine.call(lambda handle: handle.fsck(kind, device))
                     return "fsck finds errors" if wrong else ""
         except RehydratorError as error:
-            return str(error).partition("\n")[0]
+            return error.message
 
     def _has(self, kind: str) -> bool:
         """Tell whether there is a program for this kind of file system."""

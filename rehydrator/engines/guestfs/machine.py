@@ -25,6 +25,7 @@ from rehydrator.engines.guestfs.bindings import Bindings, Handle, load
 from rehydrator.engines.guestfs.caller import Caller, StalledError
 from rehydrator.engines.guestfs.export import Export
 from rehydrator.errors import RehydratorError, UnsupportedError
+from rehydrator.progress import Cancelled
 
 T = TypeVar("T")
 DEVICE = "/dev/sda"
@@ -34,6 +35,8 @@ _CLOSING = 20.0  # seconds for libguestfs to clean up behind a machine that has 
 _ALL_CACHES = 3
 _MAX_ROOM = 64
 _SHORT_ROOM = "/tmp"
+_FD_SETSIZE = 1024  # of select(2), by which libguestfs starts programs; beyond it the C library ends the process
+_FD_ROOM = 32  # descriptors that a start takes at once, and some more
 
 
 class Guard(msgspec.Struct, frozen=True):
@@ -74,13 +77,20 @@ class Machine:
     """A running machine with a drive of ``size`` bytes; use it as a context manager.
 
     ``appliance`` is the directory of a fixed appliance, None for what libguestfs makes itself. ``say`` is told what a
-    person should know.
+    person should know. ``check`` is called while a call runs; what it raises ends the wait, and the machine.
     """
 
     def __init__(
-        self, size: int, say: Callable[[str], None], *, appliance: Path | None = None, guard: Guard | None = None
+        self,
+        size: int,
+        say: Callable[[str], None],
+        *,
+        appliance: Path | None = None,
+        guard: Guard | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._say = say
+        self._check = check
         self._appliance = appliance
         self._guard = guard or Guard()
         self._directory = tempfile.TemporaryDirectory(prefix="rehydrator-", dir=_socket_room())
@@ -92,6 +102,7 @@ class Machine:
     def __enter__(self) -> Self:
         try:
             bindings = load()
+            _check_descriptors()
             self._export.start()
             self._launch(bindings)
         except BaseException:
@@ -159,12 +170,17 @@ class Machine:
         assert handle is not None
 
         def alive(seconds: float) -> bool:
+            self._check()
             return min(seconds, time.monotonic() - heard()) < self._guard.call
 
         try:
             return self._caller.run(lambda: function(handle), alive)
         except StalledError:
+            self._kill()  # the call still runs, and may hold what its caller waits for
             raise self._failed(f"the appliance did not answer within {self._guard.call:.0f} s") from None
+        except (KeyboardInterrupt, Cancelled):
+            self._kill()
+            raise
         except RuntimeError as error:
             if self._export.error is not None:
                 raise self._export.error from error
@@ -212,6 +228,18 @@ def _socket_room() -> str:
     """Return where a directory for sockets may be made: their paths are limited to some hundred bytes."""
     usual = tempfile.gettempdir()
     return usual if len(os.fsencode(usual)) <= _MAX_ROOM else _SHORT_ROOM
+
+
+def _check_descriptors() -> None:
+    """Raise UnsupportedError where so many files are open that a start would end the whole process."""
+    held = sum(int(entry.name) < _FD_SETSIZE for entry in Path("/proc/self/fd").iterdir())
+    if held > _FD_SETSIZE - _FD_ROOM:
+        raise UnsupportedError(
+            "too many files are open to start a virtual machine",
+            expected=f"at most {_FD_SETSIZE - _FD_ROOM}",
+            actual=held,
+            hint="Name fewer artifacts at once",
+        )
 
 
 def _forget(handle: Handle) -> None:

@@ -1,8 +1,9 @@
 """A stand-in for the bindings of libguestfs, whose machines do what ``$FAKE_GUESTFS`` says.
 
 ``fine``: they start, and write no file. ``kvm-hangs``: with KVM they never do. ``hangs``: they never start. ``exits``:
-they end at once. ``stuck``: they start, and never end a call. A machine is a process that names its socket, as qemu's
-does; its number goes to the file ``$FAKE_GUESTFS_PIDS``.
+they end at once. ``stuck``: they start, and never end a call. ``stream-stuck``: they never end a stream of files. A
+machine is a process that names its socket, as qemu's does; its number goes to the file ``$FAKE_GUESTFS_PIDS``. Once
+one lets its caller wait, that file has a neighbour ``.waiting``.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class GuestFS:
     def _wait(self) -> None:
         """Wait for the machine to end, as libguestfs does: for ever if need be."""
         assert self._qemu is not None
+        Path(f"{os.environ['FAKE_GUESTFS_PIDS']}.waiting").touch()
         self._qemu.wait()
         raise RuntimeError("guestfs_launch failed\nand more lines")
 
@@ -96,6 +98,17 @@ class GuestFS:
 
     def mount(self, mountable: str, mountpoint: str) -> None:
         self._call()
+
+    def vfs_type(self, mountable: str) -> str:
+        return "ext4"
+
+    def mount_options(self, options: str, mountable: str, mountpoint: str) -> None:
+        assert options.startswith("ro")
+
+    def tar_out(self, directory: str, tarfile: str, *, xattrs: int) -> None:
+        with Path(tarfile).open("wb"):
+            if self._mode == "stream-stuck":
+                self._wait()
 
     def pwrite(self, path: str, content: bytes, offset: int) -> int:
         self._call()
