@@ -5,15 +5,24 @@ from __future__ import annotations
 import gzip
 import lzma
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
+from rehydrator.codecs import inflating
 from rehydrator.disk.extents import CHUNK
 from rehydrator.errors import CorruptError, InputError
 from rehydrator.release.formats import Compression
+
+_DAMAGE: tuple[type[Exception], ...] = (
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    *inflating.ERRORS,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 @contextmanager
@@ -23,8 +32,8 @@ def _opened(path: Path, compression: Compression) -> Iterator[IO[bytes]]:
             with lzma.open(path) as stream:
                 yield stream
         case "gzip":
-            with gzip.open(path) as unzipped:
-                yield cast(IO[bytes], unzipped)
+            with inflating.open_gzip(path) as stream:
+                yield stream
         case "zip":
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
@@ -54,14 +63,7 @@ def pieces(path: Path, compression: Compression, limit: int | None = None) -> It
         raise CorruptError(
             f"{compression} stream is truncated", path=path, actual=f"ends after {total} bytes"
         ) from error
-    except (
-        lzma.LZMAError,
-        gzip.BadGzipFile,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except _DAMAGE as error:
         raise CorruptError(f"{compression} stream is damaged after {total} bytes: {error}", path=path) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=path) from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from rehydrator.codecs import inflating
 from rehydrator.disk.extents import CHUNK, Data, Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError, UnsupportedError
@@ -102,7 +102,7 @@ class CheckedContent:
         while at < self._content.size:
             length = _FIRST_PIECE if at < CHUNK else CHUNK
             piece = self._content.read(at, min(length, self._content.size - at))
-            self.crc32 = zlib.crc32(piece, self.crc32)
+            self.crc32 = inflating.crc32(piece, self.crc32)
             yield piece
             at += len(piece)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from rehydrator.codecs import inflating
 from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
@@ -50,18 +50,18 @@ def member_content(outer: Source, start: int, path: Path) -> Iterator[bytes]:
 
     Raises CorruptError for a damaged or truncated file, UnsupportedError for one with something after the member.
     """
-    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    decoder = inflating.decoder(-inflating.MAX_WBITS)
     at, made, crc32 = start, 0, 0
     while not decoder.eof:
         feed = bytes(outer.read(at, min(_FEED, outer.size - at)))
         try:
             piece = decoder.decompress(feed, CHUNK)
-        except zlib.error as error:
+        except inflating.ERRORS as error:
             message = f"gzip stream is damaged after {made} bytes of content: {error}"
             raise CorruptError(message, path=path, offset=at) from error
         at += len(feed) - len(decoder.unused_data if decoder.eof else decoder.unconsumed_tail)
         made += len(piece)
-        crc32 = zlib.crc32(piece, crc32)
+        crc32 = inflating.crc32(piece, crc32)
         if not piece and not feed:
             raise CorruptError(f"gzip stream is truncated after {made} bytes of content", path=path, offset=at)
         if made > MAX_CONTENT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from rehydrator.codecs import fingerprint
+from rehydrator.codecs import fingerprint, inflating
 from rehydrator.codecs.deflate import Shape
 from rehydrator.codecs.deflate_pool import ReadAhead, Work
 from rehydrator.codecs.patches import Patch, Patches, patch_for
@@ -76,10 +75,10 @@ def inflate(packed: Data, expected: int, wbits: int) -> tuple[bytes, int, str]:
 
     Return the content, the length of the stream, and what is wrong with it in words; these are empty if it is right.
     """
-    decoder = zlib.decompressobj(wbits)
+    decoder = inflating.decoder(wbits)
     try:
         content = decoder.decompress(packed, expected + 1)
-    except zlib.error as error:
+    except inflating.ERRORS as error:
         return b"", 0, str(error)
     used = len(packed) - len(decoder.unused_data)
     if len(content) > expected:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from rehydrator.codecs import inflating
 from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, RehydratorError, UnsupportedError
@@ -168,7 +168,7 @@ def member_content(outer: Source, member: ZipMember, path: Path) -> Iterator[Dat
     """Yield the content in pieces; one that is more or less than promised, or has another CRC, is damage."""
     crc32 = made = 0
     for piece in _inflated(outer, member, path) if member.central.compression_method else _stored(outer, member):
-        crc32 = zlib.crc32(piece, crc32)
+        crc32 = inflating.crc32(piece, crc32)
         made += len(piece)
         if made > member.size:
             break
@@ -188,7 +188,7 @@ def _stored(outer: Source, member: ZipMember) -> Iterator[Data]:
 
 
 def _inflated(outer: Source, member: ZipMember, path: Path) -> Iterator[Data]:
-    decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+    decoder = inflating.decoder(-inflating.MAX_WBITS)
     at = member.data_at
     try:
         for feed in _stored(outer, member):
@@ -199,7 +199,7 @@ def _inflated(outer: Source, member: ZipMember, path: Path) -> Iterator[Data]:
                 rest = decoder.unconsumed_tail
         while not decoder.eof and (piece := decoder.decompress(b"", CHUNK)):
             yield piece
-    except zlib.error as error:
+    except inflating.ERRORS as error:
         raise CorruptError(f"zip member is damaged: {error}", path=path, offset=at) from error
     if not decoder.eof or decoder.unused_data:
         raise CorruptError("zip member's data ends elsewhere than its size says", path=path, offset=at)
