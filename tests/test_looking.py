@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import lzma
+import os
+import random
 import subprocess
+import threading
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from rehydrator.disk.extents import CHUNK, Data
+from rehydrator.disk.on_demand import OnDemand, Section
 from rehydrator.disk.source import FileSource
-from rehydrator.disk.spool import OnDemand, Section
 from rehydrator.errors import CorruptError
 from rehydrator.explain.peel import opened
 from rehydrator.layers.table import format_of
@@ -137,6 +141,20 @@ class Counted:
         return Section(number * 2 * MIB, 2 * MIB, pieces)
 
 
+@pytest.fixture
+def processors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many processors the program believes to have."""
+    count: int = request.param
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(count)))
+    return count
+
+
+ALONE = pytest.mark.parametrize("processors", [1], indirect=True)
+TOGETHER = pytest.mark.parametrize("processors", [2], indirect=True)
+
+
+@ALONE
+@pytest.mark.usefixtures("processors")
 def test_only_what_is_read_is_made() -> None:
     counted = Counted(4)
     assert counted.content.read(5 * MIB, 10) == b"\2" * 10
@@ -145,11 +163,87 @@ def test_only_what_is_read_is_made() -> None:
     assert counted.made == [2, 1, 2, 0]
 
 
+@ALONE
+@pytest.mark.usefixtures("processors")
 def test_no_more_than_two_sections_are_left_half_made() -> None:
     counted = Counted(5)
     for number in range(5):
         counted.content.read(number * 2 * MIB, 1)
     assert counted.made == [2, 2, 2, 1, 1]
+
+
+def made_ahead(counted: Counted) -> list[int]:
+    """What was made when nothing is left that was begun."""
+    if counted.content._ahead is not None:
+        counted.content._ahead.join()
+    return counted.made
+
+
+@TOGETHER
+@pytest.mark.usefixtures("processors")
+def test_what_was_begun_is_made_ahead() -> None:
+    counted = Counted(4)
+    assert counted.content.read(4 * MIB, 10) == b"\2" * 10
+    assert made_ahead(counted) == [0, 0, 2, 0]
+    assert counted.content.read(2 * MIB - 3, 6) == b"\0\0\0\1\1\1"
+    assert made_ahead(counted) == [2, 2, 2, 0]
+    assert counted.content.nonzero().total == 6 * MIB
+    assert counted.made == [2, 2, 2, 2], "each piece once"
+
+
+@TOGETHER
+@pytest.mark.usefixtures("processors")
+def test_damage_that_was_made_ahead_is_told_to_who_reads_it() -> None:
+    counted = Counted(3, broken=1)
+    assert counted.content.read(2 * MIB, 10) == b"\1" * 10
+    assert made_ahead(counted) == [0, 1, 0]
+    assert counted.content.read(2 * MIB, MIB) == b"\1" * MIB
+    with pytest.raises(CorruptError, match="broken"):
+        counted.content.read(3 * MIB, 1)
+    with pytest.raises(CorruptError, match="broken"):
+        counted.content.nonzero()
+
+
+@TOGETHER
+@pytest.mark.usefixtures("processors")
+def test_nothing_is_made_for_nobody() -> None:
+    going_on = threading.Event()
+    ended: list[bool] = []
+
+    def pieces() -> Iterator[Data]:
+        for number in range(1000):
+            yield bytes(MIB)
+            if number:
+                going_on.set()
+
+    content = OnDemand([Section(0, 1000 * MIB, pieces)], "x")
+    content.read(0, 1)
+    thread = content._ahead
+    assert thread is not None
+    assert going_on.wait(60)
+    ended.append(thread.is_alive())
+    content.close()
+    assert not thread.is_alive()
+    content = OnDemand([Section(0, 1000 * MIB, pieces)], "x")
+    content.read(0, 1)
+    thread = content._ahead
+    assert thread is not None
+    del content
+    thread.join(60)
+    assert not thread.is_alive()
+    assert ended == [True]
+
+
+@TOGETHER
+@pytest.mark.usefixtures("processors")
+def test_several_readers() -> None:
+    counted = Counted(6)
+    order = random.Random(3)
+    places = [order.randrange(12 * MIB - 9) for _ in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda at: counted.content.read(at, 9), places))
+    assert found == [bytes((at + step) // (2 * MIB) for step in range(9)) for at in places]
+    assert max(counted.made) == 2
 
 
 def test_damage_is_told_each_time() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from rehydrator.disk.on_demand import OnDemand
 from rehydrator.disk.source import FileSource, Source
-from rehydrator.disk.spool import OnDemand, spooled
+from rehydrator.disk.spool import spooled
 from rehydrator.errors import CorruptError, InputError, UnsupportedError
 from rehydrator.explain.compression import compression_header
 from rehydrator.intake.decompress import pieces

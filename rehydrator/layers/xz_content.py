@@ -10,8 +10,8 @@ from pathlib import Path
 from rehydrator.codecs import c_xz
 from rehydrator.codecs.c_xz import IndexRecord
 from rehydrator.disk.extents import BLOCK, CHUNK, Data
+from rehydrator.disk.on_demand import OnDemand, Section
 from rehydrator.disk.source import Source
-from rehydrator.disk.spool import OnDemand, Section
 from rehydrator.errors import CorruptError
 from rehydrator.layers.xz_read import Block, XzLayout
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.codecs.deflate_stream import candidates, stream_encoder
+from rehydrator.disk.on_demand import OnDemand, Section
 from rehydrator.disk.source import Source
-from rehydrator.disk.spool import OnDemand, Section
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_zip import (
