@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import explaining, owners, render
+from . import architectures, explaining, owners, render, zipl_edit
 from .context import Bench, Settings
 from .engines import measure_engines
 from .errors import BenchError
@@ -28,6 +28,7 @@ from .tools import PROGRAMS, install, missing, versions
 from .wrapping import measure_wrap
 
 _DELTAS, _REPLAY, _ENGINES, _WRAP = "deltas", "replay", "engines", "wrap"
+_ARCHITECTURES, _ZIPL = "architectures", "zipl"
 EXPERIMENTS = (
     *TIMES,
     Experiment(
@@ -35,7 +36,11 @@ EXPERIMENTS = (
     ),
     Experiment("owners", "what each byte of a file system belongs to", owners.measure, ("mke2fs",)),
 )
-NAMES = (*(method.name for method in METHODS), _DELTAS, _REPLAY, _ENGINES, _WRAP, *(item.name for item in EXPERIMENTS))
+NAMES = (
+    *(method.name for method in METHODS),
+    *(_DELTAS, _ARCHITECTURES, _REPLAY, _ZIPL, _ENGINES, _WRAP),
+    *(item.name for item in EXPERIMENTS),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,6 +117,10 @@ def _measure(arguments: argparse.Namespace) -> Report:
             measure_engines(bench, report)
         if _WRAP in chosen and not missing(["qemu-img"]):
             measure_wrap(bench, report)
+        if _ZIPL in chosen and not missing(["sfdisk", "mke2fs"]):
+            zipl_edit.measure(bench, report)
+        if _ARCHITECTURES in chosen and not missing(["zstd"]):
+            architectures.measure(bench, report)
         if _DELTAS in chosen and not missing(["zstd"]):
             measure_deltas(bench, report)
         measure_sizes(bench, chosen, report)

@@ -67,26 +67,46 @@ class Release:
         return found
 
 
-def read_release(directory: Path, arch: str | None) -> Release:
-    """Read the newest build below ``directory`` or ``directory/builds``."""
+@dataclass(frozen=True)
+class _Build:
+    """The newest build of a build directory, and its architectures in its own order, as far as they are there."""
+
+    directory: Path
+    arches: tuple[str, ...]
+
+
+def _newest(directory: Path) -> _Build:
+    """Find the newest build below ``directory`` or ``directory/builds``."""
     root = next((at for at in (directory, directory / "builds") if (at / "builds.json").is_file()), None)
     if root is None:
         raise BenchError(f"{directory}: no builds.json here, so no build directory of coreos-assembler")
     builds = json.loads((root / "builds.json").read_text())["builds"]
     if not builds:
         raise BenchError(f"{directory}: builds.json lists no build")
-    build = builds[0]["id"]
-    arches = builds[0].get("arches") or sorted(item.name for item in (root / build).iterdir() if item.is_dir())
-    chosen = arch or arches[0]
-    if chosen not in arches:
-        raise BenchError(f"{directory}: no architecture {chosen}; there is {', '.join(arches)}")
-    meta = json.loads((root / build / chosen / "meta.json").read_text())
+    build = root / str(builds[0]["id"])
+    listed = builds[0].get("arches") or sorted(item.name for item in build.iterdir())
+    return _Build(build, tuple(name for name in listed if (build / name / "meta.json").is_file()))
+
+
+def architectures_of(directory: Path) -> tuple[str, ...]:
+    """Return the architectures of the newest build."""
+    return _newest(directory).arches
+
+
+def read_release(directory: Path, arch: str | None) -> Release:
+    """Read the newest build below ``directory`` or ``directory/builds``."""
+    build = _newest(directory)
+    if not build.arches or (arch and arch not in build.arches):
+        there = ", ".join(build.arches) or "none"
+        raise BenchError(f"{directory}: no architecture {arch or 'to measure'}; there is {there}")
+    chosen = arch or build.arches[0]
+    meta = json.loads((build.directory / chosen / "meta.json").read_text())
     artifacts = tuple(
-        _artifact(key, image, root / build / chosen)
+        _artifact(key, image, build.directory / chosen)
         for key, image in meta["images"].items()
         if key not in _NOT_RELEASED
     )
-    return Release(directory, build, chosen, artifacts, meta)
+    return Release(directory, build.directory.name, chosen, artifacts, meta)
 
 
 def _artifact(key: str, image: dict[str, Any], directory: Path) -> Artifact:
