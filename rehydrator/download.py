@@ -40,30 +40,42 @@ class Fetched(msgspec.Struct, frozen=True):
     signer: Signer | None
 
 
-def init(
-    stream: str, root: Path, wish: Wish, sources: Mapping[str, list[str]], client: Client, progress: Progress
-) -> WorkDirectory:
-    """Begin a build in ``root``: get the metadata of ``stream``, a name, an address or the path of a file."""
+class Metadata(msgspec.Struct, frozen=True):
+    """Stream metadata, verbatim, and the path or address that it came from."""
+
+    source: str
+    document: bytes
+
+
+def metadata_of(stream: str, sources: Mapping[str, list[str]], client: Client, progress: Progress) -> Metadata:
+    """Return the metadata of ``stream``: a name, an address or the path of a file."""
     if "://" in stream:
         check_url(stream)
-        return start(root, client.document(stream, _MOST_METADATA, progress), stream, wish)
+        return Metadata(stream, client.document(stream, _MOST_METADATA, progress))
     if "/" in stream or stream.endswith(".json"):
         path = Path(stream)
         try:
-            return start(root, path.read_bytes(), str(path), wish)
+            return Metadata(str(path), path.read_bytes())
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-    address, document = _first(addresses_of(stream, sources), client, progress)
-    return start(root, document, address, wish)
+    return _first(addresses_of(stream, sources), client, progress)
 
 
-def _first(addresses: Sequence[str], client: Client, progress: Progress) -> tuple[str, bytes]:
-    """Return the first of these documents that its server has, with its address."""
+def _first(addresses: Sequence[str], client: Client, progress: Progress) -> Metadata:
+    """Return the first of these documents that its server has."""
     *others, last = addresses
     for address in others:
         with suppress(NotFoundError):
-            return address, client.document(address, _MOST_METADATA, progress)
-    return last, client.document(last, _MOST_METADATA, progress)
+            return Metadata(address, client.document(address, _MOST_METADATA, progress))
+    return Metadata(last, client.document(last, _MOST_METADATA, progress))
+
+
+def init(
+    stream: str, root: Path, wish: Wish, sources: Mapping[str, list[str]], client: Client, progress: Progress
+) -> WorkDirectory:
+    """Begin a build in ``root`` with the metadata of ``stream``, or bring the one that is there up to date."""
+    metadata = metadata_of(stream, sources, client, progress)
+    return start(root, metadata.document, metadata.source, wish)
 
 
 def download(work: WorkDirectory, settings: Settings, client: Client, progress: Progress) -> list[Fetched]:

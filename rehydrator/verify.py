@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 
+from rehydrator.disk.sink import StreamSink
 from rehydrator.engines.direct import Engine, body_source, edited_disk
 from rehydrator.errors import MismatchError
 from rehydrator.manifest.schema import EditedDisk, Manifest
+from rehydrator.oci.image_check import image_checks
+from rehydrator.oci.reference import LayoutReference
 from rehydrator.progress import Progress
-from rehydrator.rehydrate import check
+from rehydrator.rehydrate import Options, check, emit
+from rehydrator.store.layout import STREAM
 from rehydrator.store.reader import Store
+from rehydrator.trust.gpg import KeyRing
+from rehydrator.trust.stream_check import StreamCheck
 from rehydrator.workers import worker_pool
 
 T = TypeVar("T")
@@ -46,6 +52,61 @@ def verify_artifacts(
         check(item, store, progress, engine, compressed=compressed)
 
     return _each(manifests, lambda item: item.shipped.name, verify, progress, jobs)
+
+
+def verify_stream(
+    manifests: Sequence[Manifest], store: Store, given: StreamCheck | None, progress: Progress, jobs: int
+) -> list[Finding]:
+    """Compare manifests with stream metadata: the one that is given, else that of the store, if it has one.
+
+    What the given one does not list is wrong; what only one of them and the store's own metadata has, is said.
+    """
+    own = StreamCheck(store.stream_metadata(), store.name / STREAM) if store.index.stream and given is None else None
+    stream = given or own
+    if stream is None:
+        return []
+    listed = [item for item in manifests if given or stream.lists(item)]
+    for item in manifests:
+        if item not in listed:
+            progress.say(f"{item.shipped.name} is not in the store's stream metadata")
+    return _each(listed, lambda item: f"{item.shipped.name} in the stream metadata", stream.check, progress, jobs)
+
+
+def verify_signatures(
+    manifests: Sequence[Manifest],
+    store: Store,
+    keys: KeyRing,
+    progress: Progress,
+    jobs: int,
+    engine: Engine = edited_disk,
+) -> list[Finding]:
+    """Make each file as it was shipped, to nowhere, and check its signature; those that can't be made are said."""
+    exact = [item for item in manifests if item.exact]
+    for item in manifests:
+        if not item.exact:
+            progress.say(f"{item.shipped.name} comes back by content only; its signature can't be checked")
+
+    def verify(item: Manifest) -> None:
+        signature = store.signature(item)
+        if signature is None:
+            raise MismatchError("the store has no signature of it", path=item.shipped.name)
+        options = Options(compressed=True, engine=engine)
+
+        def write(stream: IO[bytes]) -> None:
+            emit(item, store, [StreamSink(stream, "gpg")], progress, options)
+
+        keys.check_written(write, signature.data, item.shipped.name)
+
+    return _each(exact, lambda item: f"{item.shipped.name}, signature", verify, progress, jobs)
+
+
+def verify_image(store: Store, reference: LayoutReference, digest: str, progress: Progress, jobs: int) -> list[Finding]:
+    """Compare an image, whose digest is ``digest`` unless that is "", with the store that it should carry."""
+    try:
+        checks = list(image_checks(store, reference, digest))
+    except MismatchError as error:
+        return [Finding(str(reference), str(error))]
+    return _each(checks, lambda item: item.name, lambda item: item.compare(), progress, jobs)
 
 
 def verify_mounted(

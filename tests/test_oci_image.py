@@ -18,52 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehydrator.oci.c_oci import (
-    Descriptor,
-    Execution,
     History,
-    ImageConfig,
     Index,
-    Manifest,
     MediaType,
-    Platform,
-    RootFS,
 )
 from rehydrator.oci.digest import MAX_DOCUMENT
 from rehydrator.oci.layout import Layout, LayoutWriter
 from rehydrator.oci.stored import gzip_stored
 from tests.support.cli import fails, fine, run
+from tests.support.images import put_base
 
 PLACE = "usr/share/rehydrator/store"
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def put_base(writer: LayoutWriter, architecture: str = "amd64", history: tuple[History, ...] = ()) -> Descriptor:
-    """Add an image of one small layer."""
-    tar = tar_of({"etc/os-release": b"ID=test\n"})
-    layer = writer.put_bytes(gzip.compress(tar, mtime=0), MediaType.LAYER_GZIP)
-    config = ImageConfig(
-        architecture=architecture,
-        os="linux",
-        config=Execution(
-            user="65532:65532", env=["PATH=/usr/bin", "REHYDRATOR_STORE=/elsewhere"], entrypoint=["rehydrator"],
-            labels={"org.opencontainers.image.source": "https://example.com/rehydrator"}, stop_signal="SIGTERM",
-        ),
-        rootfs=RootFS(diff_ids=["sha256:" + hashlib.sha256(tar).hexdigest()]),
-        history=list(history),
-    )  # fmt: skip
-    made = writer.put(Manifest(config=writer.put(config, MediaType.CONFIG), layers=[layer]), MediaType.MANIFEST)
-    return Descriptor(
-        media_type=made.media_type, digest=made.digest, size=made.size, platform=Platform(architecture, "linux")
-    )
 
 
 @pytest.fixture(scope="module")

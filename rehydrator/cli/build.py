@@ -23,7 +23,7 @@ def build() -> None:
     """Make stores from releases."""
 
 
-build.lazy = {name: ("fetch", name) for name in ("init", "download", "clean", "run")}
+build.lazy = {name: ("fetch", name) for name in ("init", "download", "clean", "run")} | {"attest": ("attest", "attest")}
 
 
 level_option = click.option(

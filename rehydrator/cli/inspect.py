@@ -14,10 +14,13 @@ from rehydrator.cli.common import arch_option, jobs_option, json_option, progres
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import ExitCode, UsageError
-from rehydrator.progress import Style, make_progress
+from rehydrator.oci.reference import parse_layout
+from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.report import info_text, list_table, store_report
 from rehydrator.selection import Choice, architectures, choose
 from rehydrator.store.reader import Store
+from rehydrator.trust.gpg import KeyRing
+from rehydrator.trust.stream_check import StreamCheck
 
 
 @click.command("list")
@@ -67,6 +70,21 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, store_path: Pa
 @zipl_option
 @click.option("--mount", is_flag=True, help="Also mount each disk in a virtual machine and compare all of its files.")
 @appliance_option
+@click.option(
+    "--stream",
+    metavar="NAME|URL|FILE",
+    help="Compare with this stream metadata instead of the store's own: a stream's name, an address, or a file.",
+)
+@click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A file of OpenPGP public keys; also check the signatures of the files as shipped, where 'info' calls them "
+    "exact. Repeatable.",
+)
+@click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also compare the image that the store was put into.")
+@click.option("--digest", metavar="sha256:…", default="", help="The digest that this image must have.")
 @store_option
 @progress_option
 def verify(
@@ -78,18 +96,34 @@ def verify(
     zipl: ZiplName,
     mount: bool,
     appliance: Path | None,
+    stream: str | None,
+    keys: tuple[Path, ...],
+    image: str | None,
+    digest: str,
     store_path: Path,
     style: Style,
 ) -> None:
-    """Check the store's own files, then rehydrate artifacts to nowhere and compare their sha256."""
+    """Check the store's own files, then rehydrate artifacts to nowhere and compare their sha256.
+
+    The chain of digests from an image down to the published files: the image (--image, --digest), the store's index,
+    its files, the artifacts, and the stream metadata (the store's own, or --stream).
+    """
+    if digest and not image:
+        raise UsageError("--digest is that of an image", hint="Name the image with --image")
     workers = jobs or os.cpu_count() or 1
     with Store(store_path, threads=1 if workers > 1 else None) as store:
         manifests = choose(store, architectures(store, arch or "all"), Choice(disks=names, everything=not names))
         progress = make_progress(style)
-        findings = flow.verify_files(store, progress, workers)
+        given = _stream_check(stream, progress) if stream else None
+        findings = flow.verify_image(store, parse_layout(image), digest, progress, workers) if image else []
+        findings += flow.verify_files(store, progress, workers)
+        findings += flow.verify_stream(manifests, store, given, progress, workers)
         with opened(EngineChoice(engine, zipl, appliance), manifests, store, progress) as replay:
             at_once = workers if engine is EngineName.DIRECT else 1
             findings += flow.verify_artifacts(manifests, store, progress, at_once, replay, compressed=compressed)
+            if keys:
+                with KeyRing(keys) as ring:
+                    findings += flow.verify_signatures(manifests, store, ring, progress, at_once, replay)
         if mount:
             findings += flow.verify_mounted(manifests, store, progress, appliance)
     bad = [finding for finding in findings if finding.problem]
@@ -98,6 +132,15 @@ def verify(
     click.echo(f"{len(findings) - len(bad)} of {len(findings)} files and artifacts are right")
     if bad:
         raise click.exceptions.Exit(ExitCode.MISMATCH)
+
+
+def _stream_check(stream: str, progress: Progress) -> StreamCheck:
+    from rehydrator.download import metadata_of  # noqa: PLC0415 - the other commands need no HTTP
+    from rehydrator.transport.client import Client  # noqa: PLC0415
+
+    with Client() as client:
+        metadata = metadata_of(stream, {}, client, progress)
+    return StreamCheck(metadata.document, Path(metadata.source))
 
 
 @click.command("print-stream-json")

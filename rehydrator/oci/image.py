@@ -65,20 +65,23 @@ def build_image(
     root = layout.find(base.tag)
     with LayoutWriter(target.path) as writer:
         layers = [_write(layer, store, writer, progress) for layer in store_layers(store)]
-        created = _created(store, settings)
+        created = created_at(store, settings.created)
         builder = _Builder(layout, writer, layers, labels_of(store, created) | dict(settings.labels), created)
         descriptor = builder.add(root)
         writer.tag(descriptor, target.tag or "latest")
     return descriptor
 
 
-def _created(store: Store, settings: Settings) -> str:
-    """Return when the image was made: as set, else when the release's metadata was, else 1970; never the clock."""
-    if settings.created is None and store.index.stream is not None:
+def created_at(store: Store, seconds: int | None) -> str:
+    """Return the time that what is made of a store states: as set, else that of the release's metadata, else 1970.
+
+    It never follows the clock.
+    """
+    if seconds is None and store.index.stream is not None:
         told = stream_facts(store.stream_metadata(), store.name / STREAM).last_modified
         if told:
             return told
-    return datetime.fromtimestamp(settings.created or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def labels_of(store: Store, created: str) -> dict[str, str]:

@@ -1,0 +1,51 @@
+"""``rehydrator build attest``: documents that can be signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from rehydrator.disk.sink import FileSink
+from rehydrator.errors import OutputError
+from rehydrator.oci.image import created_at
+from rehydrator.oci.layout import Layout
+from rehydrator.oci.reference import parse_layout
+from rehydrator.rehydrate import source_date_epoch
+from rehydrator.store.reader import Store
+from rehydrator.trust.sbom import runtime_sbom
+from rehydrator.trust.statement import statement_of
+
+STATEMENT = "rehydrator.intoto.json"
+SBOM = "rehydrator.spdx.json"
+
+
+@click.command()
+@click.argument("store_path", type=click.Path(path_type=Path), metavar="STORE")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also state the digest of this image.")
+def attest(store_path: Path, directory: Path, image: str | None) -> None:
+    """Write what is in a store, and what runs it, as documents that can be signed.
+
+    DIR gets rehydrator.intoto.json, an in-toto statement with SLSA provenance: the sha256 of every file that the store
+    gives back, of the store's index, and of the files and the stream metadata that it was made of; and
+    rehydrator.spdx.json, the software that rehydration runs on, in SPDX. Both are functions of the store and of what is
+    installed; $SOURCE_DATE_EPOCH is the time that they state, by default that of the stream metadata.
+    """
+    with Store(store_path) as store:
+        created = created_at(store, source_date_epoch())
+        made = None
+        if image:
+            reference = parse_layout(image)
+            made = Layout(reference.path).find(reference.tag)
+        documents = {STATEMENT: statement_of(store, created, made), SBOM: runtime_sbom(created)}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be created: {error.strerror}", path=directory) from error
+    for name, document in documents.items():
+        with FileSink(directory / name, sparse=False) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+            file.commit()
+        click.echo(directory / name)
