@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
+from typing import ClassVar, Self
 
 
 class ExitCode(enum.IntEnum):
@@ -23,10 +24,12 @@ class ExitCode(enum.IntEnum):
 class RehydratorError(Exception):
     """Root of all errors that are reported to the user as one clear sentence.
 
-    ``offset`` is in bytes from the start of ``path``. ``expected`` and ``actual`` are short texts.
+    ``offset`` is in bytes from the start of ``path``. ``expected`` and ``actual`` are short texts. ``usual_hint`` is
+    that of a kind of errors where they give none of their own.
     """
 
     exit_code: ExitCode = ExitCode.USAGE_OR_IO
+    usual_hint: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -44,23 +47,32 @@ class RehydratorError(Exception):
         self.offset = offset
         self.expected = expected
         self.actual = actual
-        self.hint = hint
+        self.hint = self.usual_hint if hint is None else hint
 
     def __str__(self) -> str:
         place = self.path or ""
         if self.offset is not None:
             place += f" at byte {self.offset:#x}"
         text = f"{place.strip()}: {self.message}" if place else self.message
-        if self.expected is not None or self.actual is not None:
-            text += f" (expected {self.expected}, found {self.actual})"
+        told = [
+            f"{word} {value}"
+            for word, value in (("expected", self.expected), ("found", self.actual))
+            if value is not None
+        ]
+        if told:
+            text += f" ({', '.join(told)})"
         if self.hint:
             text += f". {self.hint}"
         return text
 
-    def located(self, path: str | Path) -> RehydratorError:
-        """Return this error with ``path`` filled in where the raising code could not know it."""
+    def located(self, path: str | Path, offset: int | None = None, hint: str | None = None) -> Self:
+        """Return this error with what the raising code could not know filled in."""
         if self.path is None:
             self.path = str(path)
+        if self.offset is None:
+            self.offset = offset
+        if self.hint is None:
+            self.hint = hint
         return self
 
 
@@ -72,6 +84,8 @@ class MismatchError(RehydratorError):
 
 class CorruptError(MismatchError):
     """A file breaks the rules of its own format: truncated, bad magic, impossible field."""
+
+    usual_hint = "The file is truncated or damaged"
 
 
 class StoreDamagedError(MismatchError):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rehydrator.disk.extents import Extent, merge
 from rehydrator.layers.block_runs import BlockRun, nonzero_runs
-from rehydrator.layers.qcow2_layout import Layout, fixed_runs, join_runs, sequential
+from rehydrator.layers.qcow2_layout import Layout, Overlap, fixed_runs, join_runs, sequential
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 
 BITS = 9
@@ -105,4 +105,4 @@ def test_join_runs(steps: list[tuple[int, bool]]) -> None:
 
 def test_overlap_names_the_cluster() -> None:
     layout = Layout([Run(Kind.HEADER, 0, 0, 1), Run(Kind.DATA, 4, 0, 3), Run(Kind.DATA, 6, 9, 1)])
-    assert layout.overlap() == 6
+    assert layout.overlap() == Overlap(6, "guest cluster 2", "guest cluster 9")

@@ -21,6 +21,7 @@ from rehydrator.layers.tar import TarLayer
 from rehydrator.layers.tar_header import checksum
 from rehydrator.layers.tar_record import Piece, TarMember, TarRecord
 from rehydrator.layers.vmdk_record import VmdkRecord
+from tests.support.containers import check_complete
 from tests.support.disks import MIB, random_sparse
 from tests.test_vmdk import GRAIN, made
 
@@ -260,8 +261,7 @@ def test_lies_in_a_header(case: str) -> None:
     name, value, words = LIES[case]
     with pytest.raises(CorruptError, match=words) as caught:
         LAYER.unwrap(BytesSource(with_field(sparse_archive(), name, value)), PATH)
-    assert caught.value.path == str(PATH)
-    assert caught.value.offset is not None
+    check_complete(caught.value, PATH)
 
 
 def test_a_wrong_checksum() -> None:
@@ -285,12 +285,12 @@ def test_refused_by_name() -> None:
     for words, data in cases.items():
         with pytest.raises(UnsupportedError, match=words) as caught:
             LAYER.unwrap(BytesSource(data), PATH)
-        assert caught.value.path == str(PATH)
+        check_complete(caught.value, PATH)
 
 
 def test_too_many_members() -> None:
     data = archive_of(b"")[:BLOCKSIZE] * 1200
-    with pytest.raises(UnsupportedError, match="more than 1000 members"):
+    with pytest.raises(UnsupportedError, match="many members"):
         LAYER.unwrap(BytesSource(data), PATH)
 
 

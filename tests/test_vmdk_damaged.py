@@ -13,6 +13,7 @@ from rehydrator.disk.source import BytesSource
 from rehydrator.errors import CorruptError, RehydratorError, UnsupportedError
 from rehydrator.layers.c_vmdk import GD_AT_END, SECTOR, GrainMarker, SparseExtentHeader
 from rehydrator.layers.vmdk import VmdkLayer
+from tests.support.containers import check_complete
 from tests.support.disks import random_sparse
 from tests.test_vmdk import GRAIN, content, made
 
@@ -70,8 +71,7 @@ def test_lies_in_the_header(case: str) -> None:
     if case != "capacity, fewer grains":
         assert isinstance(caught.value, CorruptError)
         assert words in str(caught.value)
-    assert caught.value.path == str(PATH)
-    assert caught.value.offset is not None
+    check_complete(caught.value, PATH)
 
 
 REFUSED: dict[str, tuple[str, int, str]] = {
@@ -89,7 +89,7 @@ def test_refused_by_name(case: str) -> None:
     name, value, words = REFUSED[case]
     with pytest.raises(UnsupportedError, match=words) as caught:
         LAYER.unwrap(BytesSource(header_field(name, value)), PATH)
-    assert caught.value.path == str(PATH)
+    check_complete(caught.value, PATH)
 
 
 def first_entry() -> int:
@@ -109,8 +109,7 @@ def first_entry() -> int:
 def test_impossible_grain_table_entries(value: int, kind: type[RehydratorError], words: str) -> None:
     with pytest.raises(kind, match=words) as caught:
         LAYER.unwrap(BytesSource(patched(first_entry(), struct.pack("<I", value))), PATH)
-    assert caught.value.path == str(PATH)
-    assert caught.value.offset is not None
+    check_complete(caught.value, PATH)
 
 
 @pytest.mark.parametrize(("value", "kind"), [(0xFFFFFFFF, CorruptError), (28, UnsupportedError)])
@@ -177,7 +176,7 @@ def test_another_encoder_is_refused_by_name() -> None:
     packed = zlib.compress(b"x" * GRAIN, 0)[: GRAIN + 100]
     with pytest.raises(UnsupportedError, match="unknown deflate encoder") as caught:
         LAYER.unwrap(BytesSource(one_grain(packed)), PATH)
-    assert caught.value.path == str(PATH)
+    check_complete(caught.value, PATH)
 
 
 def test_one_grain_of_another_encoder() -> None:
@@ -218,7 +217,7 @@ def test_truncated_anywhere() -> None:
         with pytest.raises(RehydratorError) as caught:
             LAYER.unwrap(BytesSource(IMAGE[:length]), PATH)
         assert isinstance(caught.value, CorruptError | UnsupportedError), length
-        assert caught.value.path == str(PATH), length
+        check_complete(caught.value, PATH)
 
 
 @pytest.mark.parametrize("tail", [b"x", b"y" * SECTOR, bytes(300 * SECTOR)])

@@ -16,6 +16,7 @@ from rehydrator.explain.peel import take_off
 from rehydrator.layers.table import format_of
 from rehydrator.layers.vmdk import VmdkLayer
 from tests.support.cli import run
+from tests.support.containers import check_complete
 
 SIZE = 1100 * GRAIN  # three tables, the one in the middle without grains
 
@@ -84,8 +85,9 @@ def test_damage_is_told(offset: int, data: bytes, message: str, stream: Path) ->
     damaged = bytearray(stream.read_bytes())
     at = offset % len(damaged)
     damaged[at : at + len(data)] = data
-    with pytest.raises(CorruptError, match=message):
+    with pytest.raises(CorruptError, match=message) as caught:
         VmdkLayer().look(BytesSource(bytes(damaged)), stream)
+    check_complete(caught.value, stream)
 
 
 @pytest.mark.parametrize("kept", [0, 512, 1024, 5000, 70_000, -512, -1])

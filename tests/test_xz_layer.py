@@ -20,6 +20,7 @@ from rehydrator.layers.table import format_of
 from rehydrator.layers.xz import XzLayer
 from rehydrator.layers.xz_read import read_layout
 from rehydrator.layers.xz_record import CheckName, XzRecord
+from tests.support.containers import check_complete
 from tests.support.disks import MIB, random_sparse
 from tests.test_deflate import text
 
@@ -191,8 +192,7 @@ def test_other_settings_are_refused_by_name() -> None:
         data = lzma.compress(text(6, 9000), filters=filters)
         with pytest.raises(UnsupportedError, match=words) as caught:
             LAYER.unwrap(BytesSource(data), PATH)
-        assert caught.value.path == str(PATH)
-        assert caught.value.offset is not None
+        check_complete(caught.value, PATH)
 
 
 def test_an_unused_size_of_dictionary_is_refused() -> None:
@@ -243,8 +243,7 @@ def test_damage_is_named() -> None:
     for data, kind, words in cases:
         with pytest.raises(kind, match=words) as caught:
             LAYER.unwrap(BytesSource(data), PATH)
-        assert caught.value.path == str(PATH), words
-        assert caught.value.offset is not None, words
+        check_complete(caught.value, PATH)
 
 
 def test_a_block_header_that_lies() -> None:

@@ -136,7 +136,7 @@ class Reader:
     def byte(self) -> int:
         """Return the next byte."""
         if self.at >= len(self._data):
-            raise CorruptError("xz field is cut short")
+            raise CorruptError("xz field is cut short", expected="another byte", actual="the end")
         self.at += 1
         return self._data[self.at - 1]
 
@@ -150,18 +150,22 @@ class Reader:
                 if byte == 0 and place:
                     break
                 return number
-        raise CorruptError("xz number is not encoded as it should be")
+        raise CorruptError(
+            "xz number is not encoded as it should be",
+            expected=f"at most {_MAX_VLI_SIZE} bytes, the last one not zero",
+            actual=f"{number:#x}",
+        )
 
     def zeros(self) -> None:
         """Check that all that is left is zero."""
         if any(self._data[self.at :]):
-            raise CorruptError("xz padding is not zero")
+            raise CorruptError("xz padding is not zero", expected="zeros", actual=self._data[self.at :].hex())
 
 
 def dictionary_size(bits: int) -> int:
     """Return the size of the dictionary that the properties byte of LZMA2 stands for."""
     if bits > 40:
-        raise CorruptError("impossible xz dictionary size", actual=bits)
+        raise CorruptError("impossible xz dictionary size", expected="at most 40", actual=bits)
     return 0xFFFFFFFF if bits == 40 else (2 | bits & 1) << (bits // 2 + 11)
 
 
@@ -201,13 +205,14 @@ def parse_block_header(data: bytes) -> BlockHeader | None:
     reader.byte()
     flags = BlockFlag(reader.byte())
     if flags & ~(BlockFlag.NUMBER_OF_FILTERS | BlockFlag.COMPRESSED_SIZE | BlockFlag.UNCOMPRESSED_SIZE):
-        raise CorruptError("xz block header with reserved flags", actual=f"{flags:#x}")
+        raise CorruptError("xz block header with reserved flags", expected="none of them", actual=f"{flags:#x}")
     compressed = reader.vli() if flags & BlockFlag.COMPRESSED_SIZE else None
     uncompressed = reader.vli() if flags & BlockFlag.UNCOMPRESSED_SIZE else None
     if flags & BlockFlag.NUMBER_OF_FILTERS or reader.vli() != FILTER_LZMA2:
         return None
-    if reader.vli() != 1:
-        raise CorruptError("xz filter properties of LZMA2 are not one byte")
+    size = reader.vli()
+    if size != 1:
+        raise CorruptError("xz filter properties of LZMA2 are not one byte", expected=1, actual=size)
     dictionary = dictionary_size(reader.byte())
     reader.zeros()
     return BlockHeader(len(data), dictionary, compressed, uncompressed)
@@ -225,16 +230,20 @@ def parse_index(data: bytes) -> list[IndexRecord]:
     """Read an index, given whole."""
     _check_crc32(data, "index")
     reader = Reader(data[:-_CRC32_SIZE])
-    if reader.byte() != _INDEX_INDICATOR:
-        raise CorruptError("not an xz index")
+    indicator = reader.byte()
+    if indicator != _INDEX_INDICATOR:
+        raise CorruptError("not an xz index", expected=_INDEX_INDICATOR, actual=indicator)
     count = reader.vli()
     if count > len(data) // 2:
-        raise CorruptError("xz index with more blocks than fit in it", actual=count)
+        raise CorruptError(
+            "xz index with more blocks than fit in it", expected=f"at most {len(data) // 2}", actual=count
+        )
     records = [IndexRecord(reader.vli(), reader.vli()) for _ in range(count)]
     reader.zeros()
     return records
 
 
 def _check_crc32(data: bytes, what: str) -> None:
-    if len(data) <= _CRC32_SIZE or struct.pack("<I", zlib.crc32(data[:-_CRC32_SIZE])) != data[-_CRC32_SIZE:]:
-        raise CorruptError(f"CRC32 of the xz {what} is wrong")
+    right, found = struct.pack("<I", zlib.crc32(data[:-_CRC32_SIZE])), data[-_CRC32_SIZE:]
+    if len(data) <= _CRC32_SIZE or right != found:
+        raise CorruptError(f"CRC32 of the xz {what} is wrong", expected=right.hex(), actual=found.hex())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Protocol, cast
 
 from rehydrator.disk.extents import Data
@@ -53,10 +52,10 @@ def decoder(wbits: int) -> Decoder:
     return zlib.decompressobj(wbits) if zlib_ng is None else zlib_ng.decompressobj(wbits)
 
 
-def open_gzip(path: Path) -> IO[bytes]:
-    """Open a gzip file of any number of members for reading its content, as ``gzip.open`` does."""
-    opening = cast(Callable[[Path], IO[bytes]], gzip.open if zlib_ng is None else gzip_ng.open)
-    return opening(path)
+def open_gzip(raw: IO[bytes]) -> IO[bytes]:
+    """Read the content of an opened gzip file of any number of members, as ``gzip.open`` does."""
+    opening = cast(Callable[[IO[bytes]], IO[bytes]], gzip.open if zlib_ng is None else gzip_ng.open)
+    return opening(raw)
 
 
 def crc32(data: Data, value: int = 0) -> int:

@@ -26,24 +26,23 @@ _DAMAGE: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def _opened(path: Path, compression: Compression) -> Iterator[IO[bytes]]:
+def _content(raw: IO[bytes], compression: Compression) -> Iterator[IO[bytes]]:
     match compression:
         case "xz":
-            with lzma.open(path) as stream:
+            with lzma.open(raw) as stream:
                 yield stream
         case "gzip":
-            with inflating.open_gzip(path) as stream:
+            with inflating.open_gzip(raw) as stream:
                 yield stream
         case "zip":
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(raw) as archive:
                 members = archive.infolist()
                 if len(members) != 1:
-                    raise CorruptError("a shipped zip holds one file", path=path, expected=1, actual=len(members))
+                    raise CorruptError("a shipped zip holds one file", expected=1, actual=len(members))
                 with archive.open(members[0]) as stream:
                     yield stream
         case "none":
-            with path.open("rb") as stream:
-                yield stream
+            yield raw
 
 
 def pieces(path: Path, compression: Compression, limit: int | None = None) -> Iterator[bytes]:
@@ -51,22 +50,45 @@ def pieces(path: Path, compression: Compression, limit: int | None = None) -> It
 
     More than ``limit`` bytes, a truncated or a damaged stream raise CorruptError.
     """
-    total = 0
     try:
-        with _opened(path, compression) as stream:
-            while piece := _read_full(stream):
-                total += len(piece)
-                if limit is not None and total > limit:
-                    raise CorruptError("holds more than its metadata says", path=path, expected=f"{limit} bytes")
-                yield piece
-    except EOFError as error:
-        raise CorruptError(
-            f"{compression} stream is truncated", path=path, actual=f"ends after {total} bytes"
-        ) from error
-    except _DAMAGE as error:
-        raise CorruptError(f"{compression} stream is damaged after {total} bytes: {error}", path=path) from error
+        with path.open("rb") as raw:
+            yield from _pieces(raw, path, compression, limit)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+
+
+def _pieces(raw: IO[bytes], path: Path, compression: Compression, limit: int | None) -> Iterator[bytes]:
+    """Yield the content of an opened file. Errors tell the place up to which it was read, at most a buffer too far."""
+    total = 0
+    try:
+        with _content(raw, compression) as stream:
+            while piece := _read_full(stream):
+                total += len(piece)
+                _check_limit(total, limit)
+                yield piece
+    except CorruptError as error:
+        raise error.located(path, raw.tell()) from error
+    except EOFError as error:
+        raise CorruptError(
+            f"{compression} stream is truncated",
+            path=path,
+            offset=raw.tell(),
+            expected="the end of the stream",
+            actual=f"the end of the file after {total} bytes of content",
+        ) from error
+    except _DAMAGE as error:
+        raise CorruptError(
+            f"{compression} stream is damaged after {total} bytes",
+            path=path,
+            offset=raw.tell(),
+            expected=f"{compression} data",
+            actual=str(error),
+        ) from error
+
+
+def _check_limit(total: int, limit: int | None) -> None:
+    if limit is not None and total > limit:
+        raise CorruptError("holds more than its metadata says", expected=f"{limit} bytes", actual="more")
 
 
 def _read_full(stream: IO[bytes]) -> bytes:

@@ -13,6 +13,7 @@ from rehydrator.codecs import inflating
 from rehydrator.disk.extents import CHUNK, Data, Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.layers.exactness import KEEP, first_difference
 
 _KEPT = 2 * CHUNK  # bytes that were read and may be read again
 _FIRST = 4096  # what is compared first: most wrong guesses end there
@@ -127,14 +128,6 @@ def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:
     return at
 
 
-def first_difference(one: bytes, other: bytes) -> int | None:
-    """Return the place of the first byte in which two pieces differ, or where one ends before the other; else None."""
-    if one == other:
-        return None
-    unequal = (at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
-    return next(unequal, min(len(one), len(other)))
-
-
 def matching(
     outer: Source, path: Path, head: int, records: Iterable[R], write: Callable[[R], ForwardFile], kind: str
 ) -> R:
@@ -158,7 +151,11 @@ def matching(
             closest, reached = f"{record.deflate} for {equal} of {outer.size} bytes", equal
         if equal < head:
             break
-    hint = f"Not tried: {'; '.join(map(str, missing.values()))}" if missing else None
     raise UnsupportedError(
-        f"{kind} file of an unknown deflate encoder", path=path, offset=reached, actual=closest, hint=hint
+        f"{kind} file of an unknown deflate encoder",
+        path=path,
+        offset=reached,
+        expected=f"one that makes all {outer.size} bytes",
+        actual=closest,
+        hint=f"Not tried: {'; '.join(map(str, missing.values()))}" if missing else KEEP,
     )

@@ -12,6 +12,7 @@ from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.c_gzip import MAGIC, Flag, Header, Trailer
+from rehydrator.layers.exactness import KEEP, reading
 
 MAX_NAME = 4096
 MAX_CONTENT = 1 << 44
@@ -29,19 +30,32 @@ class GzipHeader(msgspec.Struct, frozen=True):
 def read_header(outer: Source, path: Path) -> GzipHeader:
     """Read the header; raises UnsupportedError for optional parts that GNU gzip does not write."""
     data = bytes(outer.read(0, min(outer.size, Header.SIZE + MAX_NAME)))
-    try:
+    with reading(path):
         header = Header.parse(data)
-    except CorruptError as error:
-        raise error.located(path) from error
     if data[: len(MAGIC)] != MAGIC:
-        raise CorruptError("not a gzip file: wrong magic", path=path, offset=0, actual=data[:3].hex())
+        raise CorruptError(
+            "not a gzip file: wrong magic", path=path, offset=0, expected=MAGIC.hex(), actual=data[: len(MAGIC)].hex()
+        )
     if header.FLG & ~Flag.FNAME:
-        raise UnsupportedError("gzip header with optional parts", path=path, offset=3, actual=f"flags {header.FLG:#x}")
+        raise UnsupportedError(
+            "gzip header with optional parts",
+            path=path,
+            offset=Header.offset_of("FLG"),
+            expected=f"flags 0 or {Flag.FNAME:#x}",
+            actual=f"{header.FLG:#x}",
+            hint=KEEP,
+        )
     if not header.FLG & Flag.FNAME:
         return GzipHeader(header, None, Header.SIZE)
     end = data.find(b"\0", Header.SIZE)
     if end < 0:
-        raise CorruptError("gzip file name without an end", path=path, offset=Header.SIZE)
+        raise CorruptError(
+            "gzip file name without an end",
+            path=path,
+            offset=Header.SIZE,
+            expected=f"at most {MAX_NAME} bytes",
+            actual=f"{len(data) - Header.SIZE} bytes without a zero",
+        )
     return GzipHeader(header, data[Header.SIZE : end], end + 1)
 
 
@@ -57,25 +71,27 @@ def member_content(outer: Source, start: int, path: Path) -> Iterator[bytes]:
         try:
             piece = decoder.decompress(feed, CHUNK)
         except inflating.ERRORS as error:
-            message = f"gzip stream is damaged after {made} bytes of content: {error}"
-            raise CorruptError(message, path=path, offset=at) from error
+            raise _damaged("gzip stream is damaged", at, made, "a deflate stream", str(error), path) from error
         at += len(feed) - len(decoder.unused_data if decoder.eof else decoder.unconsumed_tail)
         made += len(piece)
         crc32 = inflating.crc32(piece, crc32)
         if not piece and not feed:
-            raise CorruptError(f"gzip stream is truncated after {made} bytes of content", path=path, offset=at)
+            raise _damaged("gzip stream is truncated", at, made, "the end of the stream", "that of the file", path)
         if made > MAX_CONTENT:
-            raise CorruptError("gzip content is impossibly large", path=path, offset=at)
+            raise _damaged("gzip content is impossibly large", at, made, f"at most {MAX_CONTENT}", "more", path)
         yield piece
     _check_end(outer, at, Trailer(CRC32=crc32, ISIZE=made % (1 << 32)), path)
 
 
+def _damaged(what: str, at: int, made: int, expected: str, actual: str, path: Path) -> CorruptError:
+    """Return the error about a stream of which ``made`` bytes of content were read."""
+    message = f"{what} after {made} bytes of content"
+    return CorruptError(message, path=path, offset=at, expected=expected, actual=actual)
+
+
 def _check_end(outer: Source, at: int, right: Trailer, path: Path) -> None:
-    try:
+    with reading(path, at=lambda: at):
         trailer = Trailer.parse(bytes(outer.read(at, min(Trailer.SIZE, outer.size - at))))
-    except CorruptError as error:
-        error.offset = at
-        raise error.located(path) from error
     for name in ("CRC32", "ISIZE"):
         found, expected = getattr(trailer, name), getattr(right, name)
         if found != expected:
@@ -87,4 +103,12 @@ def _check_end(outer: Source, at: int, right: Trailer, path: Path) -> None:
                 actual=f"{found:#x}",
             )
     if at + Trailer.SIZE != outer.size:
-        raise UnsupportedError("gzip file with something after its first member", path=path, offset=at + Trailer.SIZE)
+        end = at + Trailer.SIZE
+        raise UnsupportedError(
+            "gzip file with something after its first member",
+            path=path,
+            offset=end,
+            expected=f"{end} bytes",
+            actual=f"{outer.size} bytes",
+            hint=KEEP,
+        )

@@ -138,6 +138,7 @@ def find_encoder(chunks: StoredChunks, shape: Shape) -> ChunkEncoder:
     if found.literal > _MAX_PATCHED_SHARE * found.packed:
         raise UnsupportedError(
             "compressed by an unknown deflate encoder",
+            expected="an encoder that gives most chunks back",
             actual=f"{found.encoder.name} for {found.hits} of {found.tried} chunks",
         )
     return found.encoder
@@ -172,6 +173,7 @@ def survey(chunks: StoredChunks, encoder: ChunkEncoder, shape: Shape, chunk_size
     if result.patches.literal_bytes > _MAX_PATCHED_SHARE * sum(sizes):
         raise UnsupportedError(
             f"{encoder.name} compresses {len(patches)} of {len(sizes)} chunks otherwise",
+            expected=f"at most {_MAX_PATCHED_SHARE:.0%} of {sum(sizes)} bytes",
             actual=f"{result.patches.literal_bytes} bytes of patches",
         )
     return result

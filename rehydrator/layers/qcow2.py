@@ -15,6 +15,7 @@ from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.base import Unwrapped
 from rehydrator.layers.block_runs import BlockRun, in_guest_order, joined, nonzero_runs
 from rehydrator.layers.c_qcow2 import CompressionType
+from rehydrator.layers.exactness import KEEP, check_exact, reading
 from rehydrator.layers.packed import ChunkEncoder, Survey, find_encoder, survey
 from rehydrator.layers.packed_record import words
 from rehydrator.layers.qcow2_compressed import CompressedClusters
@@ -32,17 +33,17 @@ class Qcow2Layer:
         """Read the image's structure and check that :meth:`wrap` will give all of its metadata back."""
         image = read_image(outer, path)
         disk = Qcow2Disk(outer, image, path)
-        try:
+        with reading(path, at=lambda: next(iter(image.layout.compressed.offsets), 0)):
             found = _survey(disk, image)
             layout = image.layout if found is None else _exact(image.layout, found, disk.record.cluster_size)
             record = disk.record
             if found is not None:
                 record = msgspec.structs.replace(record, encoder=found.encoder.name, patched=found.patched)
             record, sizes = _placed(record, layout, disk)
-        except (UnsupportedError, CorruptError) as error:
-            raise error.located(path) from error
         tables = () if found is None or sizes is None else (pack_sizes(sizes, record), *found.tables)
-        _check(outer, Qcow2Image(disk, record, tables), disk, path)
+        with reading(path):
+            again = Qcow2Image(disk, record, tables)
+        _check(outer, again, disk, path)
         return Unwrapped(disk, record, tables)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
@@ -93,7 +94,9 @@ def _exact(layout: Layout, found: Survey, cluster_size: int) -> Layout:
         raise CorruptError(
             "qcow2 compressed clusters overlap",
             offset=compressed.offsets[overlap],
-            expected=f"{compressed.end(overlap - 1):#x} or later",
+            expected=f"guest cluster {compressed.guests[overlap]} at {compressed.end(overlap - 1):#x} or later,"
+            f" behind guest cluster {compressed.guests[overlap - 1]}",
+            actual=f"{compressed.offsets[overlap]:#x}",
         )
     runs = [run for run in layout.runs if run.kind is not Kind.COMPRESSED]
     return Layout([*runs, *compressed.host_runs(cluster_size)], compressed)
@@ -112,7 +115,11 @@ def _placed(record: Qcow2Record, layout: Layout, disk: Qcow2Disk) -> tuple[Qcow2
         if sequential(explicit, allocation, sizes) == layout:
             return explicit, sizes
     if record.encoder:
-        raise UnsupportedError("qcow2 with compressed clusters and tables in an order that has no name")
+        raise UnsupportedError(
+            "qcow2 with compressed clusters and tables in an order that has no name",
+            expected="tables and clusters where qemu puts them in one of its orders",
+            actual=f"{len(layout.runs)} runs of clusters",
+        )
     return msgspec.structs.replace(record, placement=layout.runs), None
 
 
@@ -137,18 +144,12 @@ def _check(outer: Source, again: Qcow2Image, disk: Qcow2Disk, path: Path) -> Non
     """Compare everything but guest data with the file; guest data within the disk is right by construction."""
     for extent in chunks(disk.beyond()):
         if not is_zero(outer.read(*extent)):
-            raise UnsupportedError("qcow2 data past the end of the disk", path=path, offset=extent.offset)
-    for piece in again.metadata():
-        expected, found = bytes(again.read(*piece)), bytes(outer.read(*piece))
-        if found != expected:
-            first = next(at for at in range(piece.length) if found[at] != expected[at])
-            raise UnsupportedError(
-                "this qcow2 metadata would not be written back exactly",
-                path=path,
-                offset=piece.offset + first,
-                expected=f"byte {expected[first]:#04x}",
-                actual=f"{found[first]:#04x}",
-            )
+            raise _not_zero("qcow2 data past the end of the disk", extent.offset, path)
+    check_exact("qcow2 metadata", outer, again, again.metadata(), path, again.name_of)
     for hole in chunks(again.unused()):
         if not is_zero(outer.read(*hole)):
-            raise UnsupportedError("a leaked qcow2 cluster holds data", path=path, offset=hole.offset)
+            raise _not_zero("a leaked qcow2 cluster holds data", hole.offset, path)
+
+
+def _not_zero(what: str, offset: int, path: Path) -> UnsupportedError:
+    return UnsupportedError(what, path=path, offset=offset, expected="zeros", actual="data", hint=KEEP)

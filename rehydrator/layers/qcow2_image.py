@@ -32,7 +32,7 @@ from rehydrator.layers.c_qcow2 import (
 )
 from rehydrator.layers.packed import Packer, Packing, sizes_of, split_tables
 from rehydrator.layers.qcow2_disk import encoder_of, shape_of
-from rehydrator.layers.qcow2_layout import Layout, sequential
+from rehydrator.layers.qcow2_layout import Layout, sequential, use_of
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 
 
@@ -100,6 +100,23 @@ class Qcow2Image(Source):
         for run in self._layout.runs:
             if run.kind not in (Kind.DATA, Kind.COMPRESSED):
                 yield self._extent(run.host, run.count)
+
+    def name_of(self, offset: int) -> str:
+        """Say what metadata lies at a byte of the file; nothing for what is none."""
+        host, inside = divmod(offset, self._cluster)
+        run = self._layout.run_at(host)
+        if run is None:
+            return ""
+        number = run.index + host - run.host
+        per_cluster = self._cluster // ENTRY_SIZE
+        match run.kind:
+            case Kind.REFCOUNT_BLOCK:
+                return f"the reference count of cluster {(number * self._cluster + inside) // REFCOUNT_SIZE}"
+            case Kind.L1 | Kind.REFCOUNT_TABLE:
+                return f"entry {number * per_cluster + inside // ENTRY_SIZE} of {use_of(run, host)}"
+            case Kind.L2:
+                return f"the L2 entry of guest cluster {number * per_cluster + inside // ENTRY_SIZE}"
+        return use_of(run, host)
 
     def unused(self) -> Iterator[Extent]:
         """Yield the ranges that nothing refers to: host clusters, and what compressed clusters leave of theirs."""

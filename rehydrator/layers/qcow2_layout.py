@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from rehydrator.layers.block_runs import BlockRun, joined
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE, REFCOUNT_SIZE
@@ -129,6 +132,25 @@ def sequential(record: Qcow2Record, allocated: Iterable[BlockRun], sizes: Sequen
     return Layout([*fixed_runs(record), *allocator.runs], allocator.clusters)
 
 
+_ONE_OF_A_KIND = {Kind.HEADER: "the header", Kind.L1: "the L1 table", Kind.REFCOUNT_TABLE: "the refcount table"}
+_NUMBERED = {Kind.L2: "L2 table", Kind.REFCOUNT_BLOCK: "refcount block", Kind.DATA: "guest cluster"}
+
+
+def use_of(run: Run, host: int) -> str:
+    """Say in words what a host cluster of a run is used for."""
+    if run.kind in _NUMBERED:
+        return f"{_NUMBERED[run.kind]} {run.index + host - run.host}"
+    return _ONE_OF_A_KIND.get(run.kind, "compressed clusters")
+
+
+class Overlap(msgspec.Struct, frozen=True):
+    """A host cluster that is used twice, and what for."""
+
+    host: int
+    one: str
+    other: str
+
+
 class Layout:
     """The runs of a file in host order and its compressed clusters, with look-up from both sides."""
 
@@ -148,11 +170,11 @@ class Layout:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def overlap(self) -> int | None:
+    def overlap(self) -> Overlap | None:
         """Return the first host cluster that two runs claim, if any."""
-        for before, after in zip(self.runs, self.runs[1:], strict=False):
+        for before, after in itertools.pairwise(self.runs):
             if after.host < before.host + before.count:
-                return after.host
+                return Overlap(after.host, use_of(before, after.host), use_of(after, after.host))
         return None
 
     def run_at(self, host: int) -> Run | None:

@@ -33,6 +33,7 @@ from rehydrator.layers.c_qcow2 import (
     HeaderV3,
     Incompatible,
 )
+from rehydrator.layers.exactness import REWRITE, reading
 from rehydrator.layers.qcow2_compressed import CompressedClusters
 from rehydrator.layers.qcow2_layout import Layout
 from rehydrator.layers.qcow2_record import (
@@ -58,10 +59,8 @@ class Qcow2Structure(msgspec.Struct, frozen=True):
 
 def read_image(outer: Source, path: Path) -> Qcow2Structure:
     """Read and check header, tables and layout of the image in ``outer``."""
-    try:
+    with reading(path, REWRITE):
         return _Reader(outer, path).read()
-    except CorruptError as error:
-        raise error.located(path) from error
 
 
 class _Reader:
@@ -71,8 +70,14 @@ class _Reader:
 
     def read(self) -> Qcow2Structure:
         head = bytes(self._outer.read(0, min(self._outer.size, Header.SIZE + HeaderV3.SIZE)))
-        if head[:4] != MAGIC:
-            raise CorruptError("not a qcow2 file: wrong magic", path=self._path, offset=0, actual=head[:4].hex())
+        if head[: len(MAGIC)] != MAGIC:
+            raise CorruptError(
+                "not a qcow2 file: wrong magic",
+                path=self._path,
+                offset=0,
+                expected=MAGIC.hex(),
+                actual=head[: len(MAGIC)].hex(),
+            )
         header = Header.parse(head)
         self._check_header(header)
         self._cluster = 1 << header.cluster_bits
@@ -111,14 +116,14 @@ class _Reader:
 
     def _check_header(self, header: Header) -> None:
         if header.version not in (2, 3):
-            raise UnsupportedError("unknown qcow2 version", path=self._path, expected="2 or 3", actual=header.version)
+            raise _unread("unknown qcow2 version", "version", "2 or 3", header.version)
         for name, what in (
             ("backing_file_offset", "a backing file"),
             ("crypt_method", "encryption"),
             ("nb_snapshots", "snapshots"),
         ):
             if getattr(header, name):
-                raise UnsupportedError(f"qcow2 with {what}", path=self._path, offset=Header.offset_of(name))
+                raise _unread(f"qcow2 with {what}", name, f"{name} 0", getattr(header, name))
         if not MIN_CLUSTER_BITS <= header.cluster_bits <= MAX_CLUSTER_BITS:
             raise self._corrupt("cluster_bits", f"{MIN_CLUSTER_BITS}..{MAX_CLUSTER_BITS}", header.cluster_bits)
         per_entry = 1 << (2 * header.cluster_bits - 3)
@@ -144,8 +149,8 @@ class _Reader:
             names = Incompatible(unknown & sum(Incompatible)).name or "unknown bits"
             raise UnsupportedError(
                 f"qcow2 with incompatible features {names}",
-                path=self._path,
-                offset=Header.SIZE,
+                offset=Header.SIZE + HeaderV3.offset_of("incompatible_features"),
+                expected=f"{int(Incompatible.COMPRESSION_TYPE):#x} or 0",
                 actual=f"{v3.incompatible_features:#x}",
             )
         if v3.refcount_order != DEFAULT_REFCOUNT_ORDER:
@@ -167,7 +172,10 @@ class _Reader:
         at = Header.SIZE + HeaderV3.SIZE
         if compression_type not in set(CompressionType):
             raise UnsupportedError(
-                "qcow2 with an unknown compression type", path=self._path, offset=at, actual=compression_type
+                "qcow2 with an unknown compression type",
+                offset=at,
+                expected=f"one of {', '.join(f'{item:d}' for item in CompressionType)}",
+                actual=compression_type,
             )
         if (compression_type != CompressionType.ZLIB) != bool(features & Incompatible.COMPRESSION_TYPE):
             raise self._corrupt("compression_type", "zlib unless the feature bit is set", compression_type, at)
@@ -202,7 +210,6 @@ class _Reader:
                 offset=offset,
                 expected=f"within {self._outer.size} bytes",
                 actual=f"{entries} entries",
-                hint="The file is truncated or damaged",
             )
         values = array.array("Q", bytes(self._outer.read(offset, entries * ENTRY_SIZE)))
         if sys.byteorder == "little":
@@ -213,12 +220,13 @@ class _Reader:
         entries = header.refcount_table_clusters * self._cluster // ENTRY_SIZE
         table = self._table("refcount table", header.refcount_table_offset, entries)
         used = [entry for entry in table if entry]
-        if list(table[: len(used)]) != used:
-            raise UnsupportedError(
-                "qcow2 refcount table with gaps", path=self._path, offset=header.refcount_table_offset
-            )
-        for entry in used:
-            self._check_cluster("refcount block", entry, header.refcount_table_offset)
+        for index, entry in enumerate(table[: len(used)]):
+            at = header.refcount_table_offset + index * ENTRY_SIZE
+            if not entry:
+                raise UnsupportedError(
+                    "qcow2 refcount table with gaps", offset=at, expected="a refcount block", actual="none"
+                )
+            self._check_cluster("refcount block", entry, at)
         return [entry // self._cluster for entry in used]
 
     def _check_cluster(self, name: str, offset: int, table: int) -> None:
@@ -254,7 +262,13 @@ class _Reader:
         layout = Layout([*runs, *compressed.host_runs(cluster)], compressed)
         twice = layout.overlap()
         if twice is not None:
-            raise CorruptError("qcow2 cluster is used twice", path=self._path, offset=twice * cluster)
+            raise CorruptError(
+                f"qcow2 cluster {twice.host} is used twice",
+                path=self._path,
+                offset=twice.host * cluster,
+                expected="one use",
+                actual=f"{twice.one} and {twice.other}",
+            )
         return layout
 
     def _data_runs(self, table_offset: int, number: int, compressed: CompressedClusters) -> Iterator[Run]:
@@ -285,7 +299,9 @@ class _Reader:
     def _compressed(self, entry: int, guest: int, at: int, compressed: CompressedClusters) -> None:
         """Add a compressed cluster; its size, exact once it was decompressed, reaches to the end of its last sector."""
         if not entry & OFLAG_COMPRESSED:
-            raise UnsupportedError("qcow2 with zero clusters", path=self._path, offset=at)
+            raise UnsupportedError(
+                "qcow2 with zero clusters", offset=at, expected="no flag for zeros", actual=f"{entry:#x}"
+            )
         descriptor = CompressedDescriptor.parse(entry, self._cluster.bit_length() - 1)
         end = min(descriptor.end, self._outer.size)
         if entry & OFLAG_COPIED or not self._cluster <= descriptor.offset < end:
@@ -297,6 +313,11 @@ class _Reader:
                 actual=f"{descriptor.offset:#x} to {descriptor.end:#x}",
             )
         compressed.append(guest, descriptor.offset, min(end - descriptor.offset, self._cluster))
+
+
+def _unread(what: str, name: str, expected: object, actual: object) -> UnsupportedError:
+    """Return the error about a header of a kind that is not read."""
+    return UnsupportedError(what, offset=Header.offset_of(name), expected=expected, actual=actual)
 
 
 def _usual(found: tuple[T, ...], usual: tuple[T, ...]) -> tuple[T, ...]:

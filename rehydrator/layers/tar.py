@@ -8,11 +8,12 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.disk.composed import Joined, Mapped, Mapping, Zeros
-from rehydrator.disk.extents import Extent, chunks
+from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import BytesSource, Source, Window
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_tar import BLOCKSIZE, RECORDSIZE, Type
+from rehydrator.layers.exactness import KEEP, check_exact, reading
 from rehydrator.layers.tar_header import header_blocks
 from rehydrator.layers.tar_oci import told_as_image, written_out
 from rehydrator.layers.tar_read import MAX_DISK, MAX_LITERAL, Found, read_members
@@ -26,7 +27,9 @@ class TarLayer:
         """Read the archive and check that :meth:`wrap` gives all bytes but the disk's back."""
         found = self.look(outer, path)
         record = told_as_image(_with_usual_map(found.record, found.inner), found.inner.size)
-        self._check(outer, TarImage(found.inner, record), path)
+        with reading(path):
+            again = TarImage(found.inner, record)
+        check_exact("tar", outer, again, again.literal(), path)
         return Unwrapped(found.inner, record)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
@@ -34,11 +37,19 @@ class TarLayer:
         found = read_members(outer, path)
         files = [number for number, item in enumerate(found) if item.is_file]
         if not files:
-            raise UnsupportedError("a tar without a file", path=path, offset=0)
+            raise UnsupportedError(
+                "a tar without a file",
+                path=path,
+                offset=0,
+                expected="1 file",
+                actual=f"{len(found)} members",
+                hint=KEEP,
+            )
         disk = max(files, key=lambda number: found[number].data.length)
-        members = [
-            item.member if number == disk else _with_content(item, outer, path) for number, item in enumerate(found)
-        ]
+        with reading(path):
+            members = [
+                item.member if number == disk else _with_content(item, outer) for number, item in enumerate(found)
+            ]
         padding = outer.size - found[-1].end
         record = TarRecord(
             [compact(member) for member in members],
@@ -47,14 +58,6 @@ class TarLayer:
             padding="blocked" if padding == _blocked(found[-1].end) else padding,
         )
         return Unwrapped(_inner(outer, found[disk]), compact(record))
-
-    def _check(self, outer: Source, again: TarImage, path: Path) -> None:
-        """Compare everything but the disk, which is right by construction."""
-        if again.size != outer.size:
-            raise UnsupportedError("this tar would get another size", path=path, expected=outer.size, actual=again.size)
-        for piece in chunks(again.literal()):
-            if again.read(*piece) != bytes(outer.read(*piece)):
-                raise UnsupportedError("this tar would not be written back exactly", path=path, offset=piece.offset)
 
     def wrap(self, inner: Source, record: TarRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the archive around ``inner``."""
@@ -100,14 +103,15 @@ def _with_usual_map(record: TarRecord, disk: Source) -> TarRecord:
     return msgspec.structs.replace(record, members=members)
 
 
-def _with_content(item: Found, outer: Source, path: Path) -> TarMember:
+def _with_content(item: Found, outer: Source) -> TarMember:
     """Return a member that is not the disk with its content."""
     if item.member.type == Type.GNU_SPARSE:
-        raise UnsupportedError("a tar with two sparse files", path=path, offset=item.data.offset)
+        raise UnsupportedError(
+            "a tar with two sparse files", offset=item.data.offset, expected="1 sparse file", actual=item.member.name
+        )
     if item.data.length > MAX_LITERAL:
         raise UnsupportedError(
             "a tar with two large files",
-            path=path,
             offset=item.data.offset,
             expected=f"at most {MAX_LITERAL} bytes beside the disk",
             actual=item.data.length,

@@ -23,6 +23,7 @@ from rehydrator.layers.c_tar import (
     Type,
     UstarTail,
 )
+from rehydrator.layers.exactness import reading
 from rehydrator.layers.tar_header import checksum, header_blocks, number
 from rehydrator.layers.tar_record import Piece, Style, TarMember
 
@@ -54,10 +55,8 @@ class Found(msgspec.Struct, frozen=True):
 
 def read_members(outer: Source, path: Path) -> list[Found]:
     """Read all members up to the first block of zeros or the end of the file."""
-    try:
+    with reading(path):
         return list(_Reader(outer, path).members())
-    except CorruptError as error:
-        raise error.located(path) from error
 
 
 class _Reader:
@@ -74,7 +73,7 @@ class _Reader:
                 return
             count += 1
             if count > MAX_MEMBERS:
-                raise UnsupportedError(f"a tar with more than {MAX_MEMBERS} members", path=self._path, offset=at)
+                raise _unread("a tar with many members", at, f"at most {MAX_MEMBERS}", "more")
             found = self._member(block, at)
             yield found
             at = found.end
@@ -87,7 +86,6 @@ class _Reader:
                 offset=at,
                 expected=f"{BLOCKSIZE} bytes",
                 actual=f"{self._outer.size - at} bytes",
-                hint="The file is truncated",
             )
         return bytes(self._outer.read(at, BLOCKSIZE))
 
@@ -127,7 +125,6 @@ class _Reader:
                 offset=at + PosixHeader.offset_of("size"),
                 expected=f"at most {self._outer.size - start} bytes",
                 actual=size,
-                hint="The file is truncated or damaged",
             )
         data = Extent(start, size)
         if kind == Type.PAX_HEADER:
@@ -144,9 +141,8 @@ class _Reader:
         if kind in FILES and self._pax_size is not None:
             size, self._pax_size = self._pax_size, None
         if size and kind not in FILES + ABOUT_FILES:
-            raise UnsupportedError(
-                f"tar member of type {kind!r} with content", path=self._path, offset=at, actual=f"{size} bytes"
-            )
+            place = at + PosixHeader.offset_of("size")
+            raise _unread(f"tar member of type {kind!r} with content", place, "0 bytes", f"{size} bytes")
         return size
 
     def _fields(self, header: PosixHeader, kind: str, style: Style, sparse: list[Piece], at: int) -> TarMember:
@@ -168,7 +164,7 @@ class _Reader:
     def _read_pax(self, data: Extent) -> int | None:
         """Return the size that a pax header gives the next member."""
         if data.length > MAX_LITERAL:
-            raise UnsupportedError("tar with a huge pax header", path=self._path, offset=data.offset)
+            raise _unread("tar with a huge pax header", data.offset, f"at most {MAX_LITERAL} bytes", data.length)
         rest = bytes(self._outer.read(*data))
         size: int | None = None
         while rest:
@@ -177,13 +173,24 @@ class _Reader:
             key, equals, value = rest[len(digits) + 1 : length - 1].partition(b"=")
             if not equals or length > len(rest) or rest[length - 1 : length] != b"\n":
                 raise CorruptError(
-                    "tar pax header is damaged", path=self._path, offset=data.end - len(rest), actual=rest[:16].hex()
+                    "tar pax header is damaged",
+                    path=self._path,
+                    offset=data.end - len(rest),
+                    expected="a length, a key and a value",
+                    actual=rest[:16].hex(),
                 )
             if key.startswith(b"GNU.sparse."):
-                raise UnsupportedError("tar with a sparse map in a pax header", path=self._path, offset=data.offset)
+                place = data.end - len(rest)
+                raise _unread("tar with a sparse map in a pax header", place, "a map in GNU tar's own headers", key)
             if key == b"size":
                 if not value.isdigit() or len(value) > 20:
-                    raise CorruptError("tar pax size is not a number", path=self._path, offset=data.offset)
+                    raise CorruptError(
+                        "tar pax size is not a number",
+                        path=self._path,
+                        offset=data.end - len(rest),
+                        expected="decimal digits",
+                        actual=value[:16].hex(),
+                    )
                 size = int(value)
             rest = rest[length:]
         return size
@@ -198,7 +205,7 @@ class _Reader:
         while more:
             extension_at = at + len(blocks) * BLOCKSIZE
             if len(blocks) > MAX_MAP_BLOCKS:
-                raise UnsupportedError("tar with a huge sparse map", path=self._path, offset=extension_at)
+                raise _unread("tar with a huge sparse map", extension_at, f"at most {MAX_MAP_BLOCKS} blocks", "more")
             blocks.append(self._block(extension_at))
             extension = SparseHeader.parse(blocks[-1])
             pieces += self._pieces(extension.sp, extension_at)
@@ -236,6 +243,11 @@ class _Reader:
                 expected=f"ordered pieces of {size} bytes within {real_size}",
                 actual=problem,
             )
+
+
+def _unread(what: str, at: int, expected: object, actual: object) -> UnsupportedError:
+    """Return the error about something at byte ``at`` that is not read."""
+    return UnsupportedError(what, offset=at, expected=expected, actual=actual)
 
 
 def _style(header: PosixHeader) -> Style:

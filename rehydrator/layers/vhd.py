@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from rehydrator.disk.extents import Data, Extent, ExtentMap, chunks
+from rehydrator.disk.extents import Data, Extent, ExtentMap
 from rehydrator.disk.source import Source, Window
-from rehydrator.errors import UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.block_runs import nonzero_runs
 from rehydrator.layers.c_vhd import DiskType, Footer
+from rehydrator.layers.exactness import REWRITE, check_exact, reading
 from rehydrator.layers.vhd_dynamic import DynamicImage, read_dynamic
 from rehydrator.layers.vhd_footer import footer_bytes, footer_record, read_footer, wrong_field
 from rehydrator.layers.vhd_record import DynamicVhd, VhdRecord
@@ -27,14 +27,20 @@ class VhdLayer:
         inner, record = found.inner, found.record
         if record.dynamic is not None:
             record = msgspec.structs.replace(record, dynamic=_with_usual_blocks(record.dynamic, inner))
-        _check(outer, _image(inner, record), path)
+        with reading(path):
+            again = _image(inner, record)
+        check_exact("VHD", outer, again, again.computed(), path)
         return Unwrapped(inner, record)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
         """Read the structure."""
+        with reading(path, REWRITE):
+            return self._look(outer, path)
+
+    def _look(self, outer: Source, path: Path) -> Unwrapped:
         footer = read_footer(outer, path)
         at = outer.size - Footer.SIZE
-        record = footer_record(footer, at, path)
+        record = footer_record(footer, at)
         if footer.disk_type == DiskType.DYNAMIC:
             dynamic, inner = read_dynamic(outer, footer, path)
             return Unwrapped(inner, compact(msgspec.structs.replace(record, dynamic=dynamic)))
@@ -62,17 +68,6 @@ def _with_usual_blocks(dynamic: DynamicVhd, disk: Source) -> DynamicVhd:
 
 def _image(disk: Source, record: VhdRecord) -> FixedImage | DynamicImage:
     return FixedImage(disk, record) if record.dynamic is None else DynamicImage(disk, record, record.dynamic)
-
-
-def _check(outer: Source, again: FixedImage | DynamicImage, path: Path) -> None:
-    """Compare everything but the disk."""
-    if again.size != outer.size:
-        raise UnsupportedError("this VHD would get another size", path=path, expected=outer.size, actual=again.size)
-    for piece in chunks(again.computed()):
-        found, expected = bytes(outer.read(*piece)), bytes(again.read(*piece))
-        if found != expected:
-            first = next(at for at in range(piece.length) if found[at] != expected[at])
-            raise UnsupportedError("this VHD would not be written back exactly", path=path, offset=piece.offset + first)
 
 
 class _Disk(Window):

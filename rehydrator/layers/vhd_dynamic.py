@@ -30,6 +30,7 @@ from rehydrator.layers.vhd_record import DynamicVhd, VhdRecord
 TABLE_OFFSET = Footer.SIZE + DynamicHeader.SIZE  # where qemu puts the table
 MIN_BLOCK_SIZE = 8 * SECTOR
 MAX_BLOCK_SIZE = 1 << 28
+_ALL_PRESENT = 0xFF  # in the bitmap of a block
 MAX_ENTRIES = 1 << 22  # a table of 16 MiB; the largest disk, of 2040 GiB, has a quarter of these in blocks of 2 MiB
 
 
@@ -46,8 +47,15 @@ def read_dynamic(outer: Source, footer: Footer, path: Path) -> tuple[DynamicVhd,
     blocks = _read_table(outer, header, footer, path)
     size, bitmap = header.block_size, _bitmap_size(header.block_size)
     for block in blocks:
-        if bytes(outer.read(block.offset, bitmap)).strip(b"\xff"):
-            raise UnsupportedError("VHD block in which sectors are absent", path=path, offset=block.offset)
+        held = bytes(outer.read(block.offset, bitmap))
+        absent = next((at for at, byte in enumerate(held) if byte != _ALL_PRESENT), None)
+        if absent is not None:
+            raise UnsupportedError(
+                "VHD block in which sectors are absent",
+                offset=block.offset + absent,
+                expected=f"{_ALL_PRESENT:#x}",
+                actual=f"{held[absent]:#x}",
+            )
     pieces = sorted(
         (
             Mapping(start := block.guest * size, min(size, footer.current_size - start), block.offset + bitmap)
@@ -75,7 +83,12 @@ def _read_header(outer: Source, footer: Footer, path: Path) -> DynamicHeader:
     if header.checksum != checksum(DynamicHeader, data):
         raise wrong("checksum", f"{checksum(DynamicHeader, data):#x}", f"{header.checksum:#x}")
     if header.header_version != DYNAMIC_HEADER_VERSION:
-        raise UnsupportedError("unknown version of a dynamic VHD", path=path, actual=f"{header.header_version:#x}")
+        raise UnsupportedError(
+            "unknown version of a dynamic VHD",
+            offset=at + DynamicHeader.offset_of("header_version"),
+            expected=f"{DYNAMIC_HEADER_VERSION:#x}",
+            actual=f"{header.header_version:#x}",
+        )
     if not _is_block_size(header.block_size):
         raise wrong("block_size", f"a power of 2 in {MIN_BLOCK_SIZE}..{MAX_BLOCK_SIZE}", header.block_size)
     entries = -(-footer.current_size // header.block_size)

@@ -33,6 +33,11 @@ def wrong_field(
     return CorruptError(f"VHD {name} is wrong", path=path, offset=where, expected=expected, actual=actual)
 
 
+def _unread(what: str, name: str, at: int, expected: object, actual: object) -> UnsupportedError:
+    """Return the error about a footer, at byte ``at``, of a kind that is not read; its reader completes it."""
+    return UnsupportedError(what, offset=at + Footer.offset_of(name), expected=expected, actual=actual)
+
+
 def read_footer(outer: Source, path: Path) -> Footer:
     """Read the last 512 bytes and check what a footer of any kind has to have."""
     at = outer.size - Footer.SIZE
@@ -48,20 +53,23 @@ def read_footer(outer: Source, path: Path) -> Footer:
         expected = f"{checksum(Footer, data):#x}"
         raise wrong_field(Footer, "checksum", at, path, expected, f"{footer.checksum:#x}")
     if footer.disk_type == DiskType.DIFFERENCING:
-        raise UnsupportedError("differencing VHD", path=path, offset=at + Footer.offset_of("disk_type"))
+        raise _unread("differencing VHD", "disk_type", at, "2 or 3", footer.disk_type)
     if footer.disk_type not in (DiskType.FIXED, DiskType.DYNAMIC):
         raise wrong_field(Footer, "disk_type", at, path, "2, 3 or 4", footer.disk_type)
     if footer.file_format_version != FILE_FORMAT_VERSION:
-        raise UnsupportedError("unknown VHD version", path=path, actual=f"{footer.file_format_version:#x}")
+        version = f"{FILE_FORMAT_VERSION:#x}"
+        found = f"{footer.file_format_version:#x}"
+        raise _unread("unknown VHD version", "file_format_version", at, version, found)
     return footer
 
 
-def footer_record(footer: Footer, at: int, path: Path) -> VhdRecord:
+def footer_record(footer: Footer, at: int) -> VhdRecord:
     """Return the record of a footer that lies at byte ``at``."""
     try:
         application, host = footer.creator_application.decode("ascii"), footer.creator_host_os.decode("ascii")
     except UnicodeDecodeError as error:
-        raise UnsupportedError("VHD with a creator that is no text", path=path, offset=at) from error
+        found = (footer.creator_application + footer.creator_host_os).hex()
+        raise _unread("VHD with a creator that is no text", "creator_application", at, "ASCII", found) from error
     return VhdRecord(
         time_stamp=footer.time_stamp,
         unique_id=str(uuid.UUID(bytes=footer.unique_id)),

@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.disk.composed import Joined, Slice, Zeros
-from rehydrator.disk.extents import Extent, ExtentMap, chunks
+from rehydrator.disk.extents import Extent, ExtentMap
 from rehydrator.disk.source import BytesSource, Source
-from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.errors import MismatchError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.block_runs import BlockRun, in_guest_order, nonzero_runs
 from rehydrator.layers.c_vhdx import MIB
+from rehydrator.layers.exactness import check_exact, reading
 from rehydrator.layers.vhdx_read import read_image
 from rehydrator.layers.vhdx_record import DATA_GAP, METADATA_LENGTH, Geometry, VhdxRecord, is_possible
 from rehydrator.layers.vhdx_tables import BatRegion, LogRegion, allocate, header_section, metadata_region
@@ -31,7 +32,9 @@ class VhdxLayer:
         if record.blocks == list(nonzero_runs(image.disk.nonzero(), record.block_size)):
             record = msgspec.structs.replace(record, blocks="nonzero")
         record = compact(record)
-        self._check(outer, VhdxImage(image.disk, record), path)
+        with reading(path):
+            again = VhdxImage(image.disk, record)
+        check_exact("VHDX", outer, again, again.computed(), path)
         return Unwrapped(image.disk, record)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
@@ -41,19 +44,6 @@ class VhdxLayer:
         if record.blocks != "nonzero" and in_guest_order(record.blocks):
             record = msgspec.structs.replace(record, blocks="nonzero")
         return Unwrapped(image.disk, compact(record))
-
-    def _check(self, outer: Source, again: VhdxImage, path: Path) -> None:
-        if again.size != outer.size:
-            raise UnsupportedError(
-                "this VHDX would get another size", path=path, expected=outer.size, actual=again.size
-            )
-        for piece in chunks(again.computed()):
-            found, expected = bytes(outer.read(*piece)), bytes(again.read(*piece))
-            if found != expected:
-                first = next(at for at in range(piece.length) if found[at] != expected[at])
-                raise UnsupportedError(
-                    "this VHDX would not be written back exactly", path=path, offset=piece.offset + first
-                )
 
     def wrap(self, inner: Source, record: VhdxRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the VHDX around ``inner``; its tables and log are computed when they are read."""

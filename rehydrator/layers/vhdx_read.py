@@ -17,6 +17,7 @@ from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers import c_vhdx as c
 from rehydrator.layers.block_runs import runs_of
+from rehydrator.layers.exactness import REWRITE, reading
 from rehydrator.layers.vhdx_log import read_log
 from rehydrator.layers.vhdx_record import (
     MAX_BAT_SIZE,
@@ -48,10 +49,8 @@ class Block(msgspec.Struct, frozen=True, order=True):
 
 def read_image(outer: Source, path: Path) -> VhdxStructure:
     """Read and check headers, regions, metadata, block allocation table and log."""
-    try:
+    with reading(path, REWRITE):
         return _Reader(outer, path).read()
-    except CorruptError as error:
-        raise error.located(path) from error
 
 
 class _Reader:
@@ -128,8 +127,9 @@ class _Reader:
         if any(header.LogGuid):
             raise UnsupportedError(
                 "VHDX with a log that must be replayed",
-                path=self._path,
                 offset=offset + c.Header.offset_of("LogGuid"),
+                expected=uuid.UUID(int=0),
+                actual=uuid.UUID(bytes_le=header.LogGuid),
                 hint="Let 'qemu-img check -r all' replay it",
             )
         log = Extent(header.LogOffset, header.LogLength)
@@ -139,14 +139,22 @@ class _Reader:
                 f"{what} LogOffset", offset + c.Header.offset_of("LogOffset"), expected, f"{log.length} at {log.offset}"
             )
         if log.length > MAX_LOG_LENGTH:
-            raise UnsupportedError("VHDX with a huge log", path=self._path, offset=offset, actual=log.length)
+            raise UnsupportedError(
+                "VHDX with a huge log",
+                offset=offset + c.Header.offset_of("LogLength"),
+                expected=f"at most {MAX_LOG_LENGTH}",
+                actual=log.length,
+            )
         return header
 
     def _regions(self) -> dict[uuid.UUID, tuple[int, c.RegionTableEntry]]:
         """Return the regions by GUID, each with the place of its entry."""
         at = c.REGION_TABLE_OFFSETS[0]
-        for place in c.REGION_TABLE_OFFSETS:
-            data = self._sealed("region table", place, c.REGION_TABLE_SIZE, c.REGION_SIGNATURE)
+        copies = [
+            self._sealed("region table", place, c.REGION_TABLE_SIZE, c.REGION_SIGNATURE)
+            for place in c.REGION_TABLE_OFFSETS
+        ]
+        data = copies[0]
         head = c.RegionTableHeader.parse(data)
         if head.EntryCount > _MAX_ITEMS:
             place = at + c.RegionTableHeader.offset_of("EntryCount")
@@ -157,7 +165,12 @@ class _Reader:
             entry = c.RegionTableEntry.parse(data, inside)
             guid = uuid.UUID(bytes_le=entry.Guid)
             if guid not in (c.BAT_REGION, c.METADATA_REGION):
-                raise UnsupportedError("VHDX with an unknown region", path=self._path, offset=at + inside, actual=guid)
+                raise UnsupportedError(
+                    "VHDX with an unknown region",
+                    offset=at + inside,
+                    expected=f"{c.BAT_REGION} or {c.METADATA_REGION}",
+                    actual=guid,
+                )
             found[guid] = (at + inside, entry)
         return found
 
@@ -206,7 +219,12 @@ class _Reader:
             entry = c.MetadataTableEntry.parse(table, inside)
             guid = uuid.UUID(bytes_le=entry.ItemId)
             if guid == c.PARENT_LOCATOR:
-                raise UnsupportedError("VHDX with a parent", path=self._path, offset=region.offset + inside)
+                raise UnsupportedError(
+                    "VHDX with a parent",
+                    offset=region.offset + inside,
+                    expected="no parent locator",
+                    actual=guid,
+                )
             if entry.Offset + entry.Length > region.length:
                 place = region.offset + inside + c.MetadataTableEntry.offset_of("Offset")
                 raise self._corrupt("metadata item Offset", place, f"within {region.length} bytes", entry.Offset)
@@ -247,7 +265,12 @@ class _Reader:
             (c.FileFlag.LEAVE_BLOCK_ALLOCATED, "fixed VHDX"),
         ):
             if parameters.Flags & flag:
-                raise UnsupportedError(what, path=self._path, offset=at + c.FileParameters.offset_of("Flags"))
+                raise UnsupportedError(
+                    what,
+                    offset=at + c.FileParameters.offset_of("Flags"),
+                    expected="flags 0",
+                    actual=parameters.Flags,
+                )
         disk_size = self._number(items, region, c.VIRTUAL_DISK_SIZE, 8, c.MAX_DISK_SIZE, "VirtualDiskSize")
         sectors = {
             name: self._number(items, region, guid, 4, 4096, name)
@@ -260,7 +283,10 @@ class _Reader:
             creator = identifier.Creator.decode("utf-16-le").rstrip("\0")
         except UnicodeDecodeError as error:
             offset = c.FileIdentifier.offset_of("Creator")
-            raise UnsupportedError("VHDX with a creator that is no text", path=self._path, offset=offset) from error
+            found = identifier.Creator[error.start : error.end].hex()
+            raise UnsupportedError(
+                "VHDX with a creator that is no text", offset=offset + error.start, expected="UTF-16", actual=found
+            ) from error
         record = VhdxRecord(
             creator=creator,
             headers=(_header_fields(headers[0]), _header_fields(headers[1])),
@@ -278,7 +304,12 @@ class _Reader:
         """Return the allocated blocks in the order of the file, and the state of all others."""
         needed = geometry.bat_length
         if needed > MAX_BAT_SIZE:
-            raise UnsupportedError("VHDX with a huge block allocation table", path=self._path, actual=needed)
+            raise UnsupportedError(
+                "VHDX with a huge block allocation table",
+                offset=bat.offset,
+                expected=f"at most {MAX_BAT_SIZE}",
+                actual=needed,
+            )
         if bat.length < needed:
             raise self._corrupt("BAT region Length", bat.offset, f"at least {needed}", bat.length)
         blocks: list[Block] = []
@@ -287,15 +318,16 @@ class _Reader:
             state = value & c.BAT_STATE_MASK
             if block is None:
                 if value:
-                    raise UnsupportedError("VHDX with sector bitmaps", path=self._path, offset=place)
+                    raise _unread("VHDX with sector bitmaps", place, 0, value)
             elif state == c.BlockState.PARTIALLY_PRESENT:
-                raise UnsupportedError("VHDX with partially present blocks", path=self._path, offset=place)
+                raise _unread("VHDX with partially present blocks", place, int(c.BlockState.FULLY_PRESENT), state)
             elif state == c.BlockState.FULLY_PRESENT:
                 blocks.append(Block(value >> c.BAT_OFFSET_SHIFT << c.BAT_OFFSET_SHIFT, block, place))
             else:
                 states.add(state)
-        if len(states) > 1:
-            raise UnsupportedError("VHDX with several kinds of absent blocks", path=self._path, offset=bat.offset)
+            if len(states) > 1:
+                others = ", ".join(map(str, sorted(states - {state})))
+                raise _unread("VHDX with several kinds of absent blocks", place, others, state)
         blocks.sort()
         self._check_blocks(blocks, geometry, max(bat.end, geometry.log_offset + geometry.log_length))
         return blocks, states.pop() if states else int(c.BlockState.ZERO)
@@ -323,6 +355,11 @@ class _Reader:
         if end > self._outer.size and blocks:
             expected = f"a block within {self._outer.size} bytes"
             raise self._corrupt("BAT entry", blocks[-1].entry, expected, f"{blocks[-1].offset:#x}")
+
+
+def _unread(what: str, place: int, expected: object, actual: object) -> UnsupportedError:
+    """Return the error about a table entry at byte ``place`` of a kind that is not read."""
+    return UnsupportedError(what, offset=place, expected=f"state {expected}", actual=f"{actual}")
 
 
 def _header_fields(header: c.Header) -> VhdxHeader:

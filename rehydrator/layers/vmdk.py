@@ -13,9 +13,9 @@ import msgspec
 
 from rehydrator.codecs import deflate
 from rehydrator.codecs.deflate import USUAL
-from rehydrator.disk.extents import Data, Extent, chunks
+from rehydrator.disk.extents import Data, Extent
 from rehydrator.disk.source import Source
-from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
+from rehydrator.errors import MismatchError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.block_runs import BlockRun, in_guest_order, nonzero_runs, runs_of
 from rehydrator.layers.c_vmdk import (
@@ -30,6 +30,7 @@ from rehydrator.layers.c_vmdk import (
     GrainMarker,
     SparseExtentHeader,
 )
+from rehydrator.layers.exactness import check_exact, reading
 from rehydrator.layers.packed import Packer, Packing, find_encoder, sizes_of, split_tables, survey
 from rehydrator.layers.packed_record import words
 from rehydrator.layers.vmdk_read import VmdkDisk, read_structure
@@ -46,11 +47,9 @@ class VmdkLayer:
         """Read the file's structure and check that :meth:`wrap` gives all of its bytes back."""
         structure = read_structure(outer, path)
         disk = VmdkDisk(outer, structure, path)
-        try:
+        with reading(path, at=lambda: next((item.offset for item in structure.grains), 0)):
             encoder = find_encoder(disk.grains, USUAL)
             found = survey(disk.grains, encoder, USUAL, structure.record.grain_size * SECTOR)
-        except (UnsupportedError, CorruptError) as error:
-            raise error.located(path) from error
         runs = list(runs_of(item.grain for item in structure.grains))
         usual = runs == list(nonzero_runs(disk.nonzero(), structure.record.grain_size * SECTOR))
         record = compact(
@@ -62,7 +61,9 @@ class VmdkLayer:
             )
         )
         tables = (bytes(item.sectors for item in structure.grains), *found.tables)
-        _check(outer, VmdkImage(disk, record, tables), path)
+        with reading(path):
+            again = VmdkImage(disk, record, tables)
+        check_exact("VMDK", outer, again, again.metadata(), path)
         return Unwrapped(disk, record, tables)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
@@ -83,17 +84,6 @@ class VmdkLayer:
         encoder = f", {words(record.deflate, record.patched, 'grain')}" if record.deflate else ""
         tables = "" if record.flags & Flag.REDUNDANT_GRAIN_TABLE else ", its tables at the end"
         return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}{encoder}{tables}"
-
-
-def _check(outer: Source, again: VmdkImage, path: Path) -> None:
-    """Compare everything but the grains, which were compared one by one, with the file."""
-    if again.size != outer.size:
-        raise UnsupportedError("this VMDK would get another size", path=path, expected=outer.size, actual=again.size)
-    for at, length in chunks(again.metadata()):
-        expected, found = bytes(outer.read(at, length)), bytes(again.read(at, length))
-        if found != expected:
-            first = next(i for i in range(length) if found[i] != expected[i])
-            raise UnsupportedError("this VMDK would not be written back exactly", path=path, offset=at + first)
 
 
 class VmdkImage(Source):

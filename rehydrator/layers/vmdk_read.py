@@ -29,6 +29,7 @@ from rehydrator.layers.c_vmdk import (
     GrainMarker,
     SparseExtentHeader,
 )
+from rehydrator.layers.exactness import KEEP, REWRITE, reading
 from rehydrator.layers.packed import Inflated, Recent, inflate
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
 
@@ -67,10 +68,8 @@ class VmdkStructure(msgspec.Struct, frozen=True):
 
 def read_structure(outer: Source, path: Path) -> VmdkStructure:
     """Read and check header, descriptor, grain tables and the markers of all grains."""
-    try:
+    with reading(path, REWRITE):
         return Reader(outer, path).read()
-    except CorruptError as error:
-        raise error.located(path) from error
 
 
 class Reader:
@@ -89,7 +88,12 @@ class Reader:
         geometry = Geometry(record, header.capacity)
         entries = self._entries(geometry)
         if not geometry.possible:
-            raise UnsupportedError("VMDK with its parts in an unusual order", path=self._path, offset=0)
+            raise UnsupportedError(
+                "VMDK with its parts in an unusual order",
+                offset=SparseExtentHeader.offset_of("rgdOffset"),
+                expected="header, descriptor, tables and grains in turn",
+                actual=f"starts and sizes {geometry.regions}, grains from {geometry.overhead}",
+            )
         first = geometry.table_at(geometry.gd, 0) * SECTOR
         grains = self._grains(entries, header, lambda grain: first + grain * ENTRY_SIZE)
         record = msgspec.structs.replace(record, padding=self._padding(header, grains))
@@ -134,19 +138,18 @@ class Reader:
             )
         flags = Flag(header.flags & sum(Flag))
         needed = Flag.COMPRESSED | Flag.MARKERS | Flag.REDUNDANT_GRAIN_TABLE
-        reason = ""
         if header.version not in (1, 2, 3):
-            reason = f"VMDK version {header.version}"
-        elif header.gdOffset == GD_AT_END:
-            reason = "VMDK with its grain directory at the end, as VMware writes it, which can only be read"
-        elif not flags & Flag.COMPRESSED:
-            reason = "VMDK that is sparse, not streamOptimized"
-        elif flags & needed != needed or flags & Flag.ZEROED_GRAIN or header.flags & ~sum(Flag):
-            reason = f"VMDK with flags {header.flags:#x}"
-        elif header.compressAlgorithm != COMPRESSION_DEFLATE:
-            reason = f"VMDK with compression {header.compressAlgorithm}"
-        if reason:
-            raise UnsupportedError(reason, path=self._path, offset=SparseExtentHeader.offset_of("version"))
+            raise _unread(f"VMDK version {header.version}", "version", "1, 2 or 3", header.version)
+        if header.gdOffset == GD_AT_END:
+            what = "VMDK with its grain directory at the end, as VMware writes it, which can only be read"
+            raise _unread(what, "gdOffset", "a sector in front of the grains", f"{header.gdOffset:#x}", KEEP)
+        if not flags & Flag.COMPRESSED:
+            raise _unread("VMDK that is sparse, not streamOptimized", "flags", f"{needed:#x}", f"{header.flags:#x}")
+        if flags & needed != needed or flags & Flag.ZEROED_GRAIN or header.flags & ~sum(Flag):
+            raise _unread(f"VMDK with flags {header.flags:#x}", "flags", f"{needed:#x}", f"{header.flags:#x}")
+        if header.compressAlgorithm != COMPRESSION_DEFLATE:
+            what = f"VMDK with compression {header.compressAlgorithm}"
+            raise _unread(what, "compressAlgorithm", COMPRESSION_DEFLATE, header.compressAlgorithm)
 
     def _check_header(self, header: SparseExtentHeader) -> None:
         size = header.grainSize
@@ -172,7 +175,10 @@ class Reader:
             return data.decode().split("\n")
         except UnicodeDecodeError as error:
             raise UnsupportedError(
-                "VMDK descriptor that is no UTF-8 text", path=self._path, offset=start + error.start
+                "VMDK descriptor that is no UTF-8 text",
+                offset=start + error.start,
+                expected="UTF-8",
+                actual=data[error.start : error.end].hex(),
             ) from error
 
     def _words(self, name: str, sector: int, count: int) -> array.array[int]:
@@ -184,7 +190,6 @@ class Reader:
                 offset=start,
                 expected=f"an end within {self._outer.size} bytes",
                 actual=f"{start + length}",
-                hint="The file is truncated or damaged",
             )
         values = array.array("I", bytes(self._outer.read(start, length)))
         if sys.byteorder == "big":
@@ -206,7 +211,10 @@ class Reader:
                 )
             if found != geometry.table_at(geometry.gd, index):
                 raise UnsupportedError(
-                    "VMDK grain table that is not behind its directory", path=self._path, offset=at, actual=found
+                    "VMDK grain table that is not behind its directory",
+                    offset=at,
+                    expected=geometry.table_at(geometry.gd, index),
+                    actual=found,
                 )
         if not geometry.tables:
             return array.array("I")
@@ -258,12 +266,13 @@ class Reader:
                 offset=place,
                 expected=f"below sector {self._outer.size // SECTOR}",
                 actual=sector,
-                hint="The file is truncated or damaged",
             )
 
     def _check_place(self, sector: int, at: int, place: int) -> None:
         if sector == GTE_ZEROED:
-            raise UnsupportedError("VMDK with zero grains", path=self._path, offset=place)
+            raise UnsupportedError(
+                "VMDK with zero grains", offset=place, expected=f"sector {at} or later", actual=sector
+            )
         if sector < at:
             raise CorruptError(
                 "VMDK grain overlaps what comes before it",
@@ -288,13 +297,24 @@ class Reader:
                 offset=self._outer.size,
                 expected=f"whole sectors, at least {end * SECTOR} bytes",
                 actual=self._outer.size,
-                hint="The file is truncated",
             )
         if rest > MAX_PADDING * SECTOR or not is_zero(self._outer.read(end * SECTOR, rest)):
-            raise UnsupportedError("VMDK with something after its last grain", path=self._path, offset=end * SECTOR)
+            raise UnsupportedError(
+                "VMDK with something after its last grain",
+                offset=end * SECTOR,
+                expected=f"at most {MAX_PADDING * SECTOR} zeros",
+                actual=f"{rest} bytes",
+            )
         sectors = rest // SECTOR
         last = grains[-1].sectors if grains else None
         return "whole_grain" if sectors == whole_grain_padding(header.grainSize, last) else sectors
+
+
+def _unread(what: str, name: str, expected: object, actual: object, hint: str | None = None) -> UnsupportedError:
+    """Return the error about a header of a kind that is not read."""
+    return UnsupportedError(
+        what, offset=SparseExtentHeader.offset_of(name), expected=expected, actual=actual, hint=hint
+    )
 
 
 class VmdkDisk(Source):
@@ -367,9 +387,15 @@ class StoredGrains:
             )
         )
         packed = sectors[GrainMarker.SIZE : GrainMarker.SIZE + stored.size]
-        if any(sectors[GrainMarker.SIZE + stored.size :]):
+        behind = sectors[GrainMarker.SIZE + stored.size :]
+        if any(behind):
             raise UnsupportedError(
-                "VMDK with something behind a grain", path=self._path, offset=stored.offset + stored.size
+                "VMDK with something behind a grain",
+                path=self._path,
+                offset=stored.offset + stored.size,
+                expected="zeros",
+                actual=behind[:16].hex(),
+                hint=REWRITE,
             )
         expected = min(self._grain_bytes, self._disk_size - stored.grain * self._grain_bytes)
 

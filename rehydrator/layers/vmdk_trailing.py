@@ -23,6 +23,7 @@ from rehydrator.layers.c_vmdk import (
     MetadataMarker,
     SparseExtentHeader,
 )
+from rehydrator.layers.exactness import REWRITE, reading
 from rehydrator.layers.vmdk_read import Reader, VmdkStructure
 
 _FOOTER = -2  # sectors from the end; its marker is before it, the end of the stream behind it
@@ -38,10 +39,8 @@ def read_trailing(outer: Source, path: Path) -> VmdkStructure:
 
     Raises UnsupportedError for other features that are not read and CorruptError for a damaged file.
     """
-    try:
+    with reading(path, REWRITE):
         return _TrailingReader(outer, path).read()
-    except CorruptError as error:
-        raise error.located(path) from error
 
 
 def _header(outer: Source) -> SparseExtentHeader:
@@ -94,7 +93,7 @@ class _TrailingReader(Reader):
             path=self._path,
             offset=max(self._outer.size + (_FOOTER - 1) * SECTOR, 0),
             expected="a footer with its marker and the end of the stream",
-            hint="The file is truncated or damaged",
+            actual=f"the end of the file at {self._outer.size:#x}",
         )
 
     def _tables(self, directory: array.array[int]) -> array.array[int]:

@@ -10,7 +10,8 @@ from rehydrator.codecs.c_xz import BlockHeader, Check, IndexRecord, StreamHeader
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
-from rehydrator.layers.forward import ForwardFile, first_difference
+from rehydrator.layers.exactness import KEEP, first_difference
+from rehydrator.layers.forward import ForwardFile
 from rehydrator.layers.xz_blocks import EncodedBlocks, Shape
 from rehydrator.layers.xz_content import xz_content
 from rehydrator.layers.xz_proof import Proofs
@@ -52,7 +53,8 @@ class XzLayer:
         """
         layout = read_layout(outer, path)
         if sum(block.content_size for block in layout.blocks) != content.size:
-            raise UnsupportedError("xz file of another content", path=path)
+            actual = sum(block.content_size for block in layout.blocks)
+            raise UnsupportedError("xz file of another content", path=path, expected=content.size, actual=actual)
         names = lzma2.candidates(layout.header.dictionary_size) if layout.header else [XzRecord(0).encoder]
         closest, reached = "none", 0
         for name in names:
@@ -65,7 +67,14 @@ class XzLayer:
                 return record
             if differs_at > reached:
                 closest, reached = f"{name} up to byte {differs_at} of {outer.size}", differs_at
-        raise UnsupportedError("xz file of an unknown encoder", path=path, offset=reached, actual=closest)
+        raise UnsupportedError(
+            "xz file of an unknown encoder",
+            path=path,
+            offset=reached,
+            expected=f"one of {', '.join(names)}",
+            actual=closest,
+            hint=KEEP,
+        )
 
     def wrap(self, inner: Source, record: XzRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the compressed file as a source that is compressed while it is read from front to back."""

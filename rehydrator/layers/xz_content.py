@@ -32,14 +32,27 @@ def xz_content(outer: Source, layout: XzLayout, path: Path) -> OnDemand:
 def _decompressed(outer: Source, layout: XzLayout, blocks: Sequence[Block], path: Path) -> Iterator[Data]:
     """Yield the content of blocks that follow each other; liblzma compares their checks."""
     decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    promised, made = sum(block.content_size for block in blocks), 0
     for at, feed in _stream(outer, layout, blocks):
         rest = feed
         try:
             while len(rest) or not (decoder.needs_input or decoder.eof):
-                yield decoder.decompress(rest, CHUNK)
+                piece = decoder.decompress(rest, CHUNK)
+                made += len(piece)
+                if made > promised:  # liblzma compares sizes at the end only
+                    raise CorruptError(
+                        "xz blocks hold more than the index says",
+                        path=path,
+                        offset=blocks[0].at,
+                        expected=f"{promised} bytes of content",
+                        actual=f"{made} or more",
+                    )
+                yield piece
                 rest = b""
         except lzma.LZMAError as error:
-            raise CorruptError(f"xz stream is damaged: {error}", path=path, offset=at) from error
+            raise CorruptError(
+                "xz stream is damaged", path=path, offset=at, expected="LZMA2 data and its check", actual=str(error)
+            ) from error
 
 
 def _stream(outer: Source, layout: XzLayout, blocks: Sequence[Block]) -> Iterator[tuple[int, Data]]:

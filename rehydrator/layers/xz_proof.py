@@ -15,7 +15,7 @@ from rehydrator.codecs import lzma2
 from rehydrator.codecs.c_xz import Check, padding
 from rehydrator.disk.extents import Data
 from rehydrator.disk.source import Source
-from rehydrator.layers.forward import first_difference
+from rehydrator.layers.exactness import first_difference
 from rehydrator.layers.xz_blocks import Shape, pieces
 from rehydrator.layers.xz_read import Block
 

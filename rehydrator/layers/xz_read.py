@@ -17,7 +17,8 @@ from rehydrator.codecs.c_xz import (
     StreamHeader,
 )
 from rehydrator.disk.source import Source
-from rehydrator.errors import CorruptError, RehydratorError, UnsupportedError
+from rehydrator.errors import CorruptError, UnsupportedError
+from rehydrator.layers.exactness import reading
 
 _MAX_INDEX = 1 << 20  # some 100,000 blocks
 
@@ -59,20 +60,16 @@ def read_layout(outer: Source, path: Path) -> XzLayout:
 
     Raises CorruptError for a damaged file, UnsupportedError for one that ``xz`` did not write in one go with a preset.
     """
-    reader = _LayoutReader(outer, path)
-    try:
+    reader = _LayoutReader(outer)
+    with reading(path, at=lambda: reader.at):
         return reader.read()
-    except RehydratorError as error:
-        error.offset = reader.at if error.offset is None else error.offset
-        raise error.located(path) from error
 
 
 class _LayoutReader:
     """Reads one file; ``at`` is the place of what is being read."""
 
-    def __init__(self, outer: Source, path: Path) -> None:
+    def __init__(self, outer: Source) -> None:
         self._outer = outer
-        self._path = path
         self.at = 0
 
     def _get(self, at: int, length: int) -> bytes:
@@ -95,24 +92,41 @@ class _LayoutReader:
         forms = {(item.header_size, item.dictionary_size, _sized(item)) for item in headers}
         sizes = [block.content_size for block in blocks]
         if len(forms) > 1 or len(set(sizes[:-1])) > 1 or sizes[-1:] > sizes[:1]:
-            raise UnsupportedError("xz file with blocks of several sizes or forms")
+            raise UnsupportedError(
+                "xz file with blocks of several sizes or forms",
+                expected="one form, and one size but for the last block",
+                actual=f"{len(forms)} forms, {len(set(sizes))} sizes",
+            )
         return XzLayout(check, headers[0] if headers else None, blocks)
 
     def _index(self, check: Check) -> list[IndexRecord]:
         footer_at = self._outer.size - StreamFooter.SIZE
         footer = StreamFooter.parse(self._get(footer_at, StreamFooter.SIZE))
         if footer.footer_magic != FOOTER_MAGIC:
-            raise CorruptError("xz footer is not there: truncated, or with something behind it")
+            raise CorruptError(
+                "xz footer is not there: truncated, or with something behind it",
+                offset=footer_at + StreamFooter.offset_of("footer_magic"),
+                expected=FOOTER_MAGIC.hex(),
+                actual=footer.footer_magic.hex(),
+            )
         size = c_xz.index_size(footer)
-        if footer.pack() != c_xz.stream_footer(check, size):
-            raise CorruptError("xz footer does not fit its own CRC32 or the header")
+        right = c_xz.stream_footer(check, size)
+        if footer.pack() != right:
+            raise CorruptError(
+                "xz footer does not fit its own CRC32 or the header", expected=right.hex(), actual=footer.pack().hex()
+            )
         if size > _MAX_INDEX:
-            raise UnsupportedError("xz file with too many blocks", actual=f"an index of {size} bytes")
+            raise UnsupportedError(
+                "xz file with too many blocks",
+                offset=footer_at + StreamFooter.offset_of("backward_size"),
+                expected=f"an index of at most {_MAX_INDEX} bytes",
+                actual=f"{size} bytes",
+            )
         records = c_xz.parse_index(self._get(footer_at - size, size))
         end = sum(item.unpadded_size + c_xz.padding(item.unpadded_size) for item in records)
         start = footer_at - size - end - StreamHeader.SIZE
         if start > 0 and self._get(start, len(HEADER_MAGIC)) == HEADER_MAGIC:
-            raise UnsupportedError("xz file of several streams")
+            raise UnsupportedError("xz file of several streams", expected="one stream", actual="one more before")
         self.at = footer_at - size
         if start:
             raise CorruptError("xz index tells of other blocks than there are", actual=end, expected=end + start)
@@ -121,19 +135,28 @@ class _LayoutReader:
     def _check(self) -> Check:
         header = StreamHeader.parse(self._get(0, min(StreamHeader.SIZE, self._outer.size)))
         if header.header_magic != HEADER_MAGIC:
-            raise CorruptError("not an xz file: wrong magic", actual=header.header_magic.hex())
+            raise CorruptError(
+                "not an xz file: wrong magic", expected=HEADER_MAGIC.hex(), actual=header.header_magic.hex()
+            )
         kind = header.stream_flags[1]
         if kind not in set(Check):
-            raise UnsupportedError("xz file with an unknown kind of check", actual=kind)
-        if header.pack() != c_xz.stream_header(Check(kind)):
-            raise CorruptError("xz header does not fit its own CRC32")
+            known = ", ".join(f"{item:d}" for item in Check)
+            raise UnsupportedError(
+                "xz file with an unknown kind of check",
+                offset=StreamHeader.offset_of("stream_flags") + 1,
+                expected=f"one of {known}",
+                actual=kind,
+            )
+        right = c_xz.stream_header(Check(kind))
+        if header.pack() != right:
+            raise CorruptError("xz header does not fit its own CRC32", expected=right.hex(), actual=header.pack().hex())
         return Check(kind)
 
     def _block_header(self, at: int) -> BlockHeader:
         size = c_xz.block_header_size(self._get(at, 1)[0])
         header = c_xz.parse_block_header(self._get(at, size))
         if header is None:
-            raise UnsupportedError("xz file with filters besides LZMA2")
+            raise UnsupportedError("xz file with filters besides LZMA2", expected="LZMA2", actual="others")
         return header
 
     def _block(self, at: int, header: BlockHeader, record: IndexRecord, check: Check) -> Block:
@@ -143,5 +166,9 @@ class _LayoutReader:
             if found not in (None, expected):
                 raise CorruptError("xz index and block header tell different sizes", expected=found, actual=expected)
         if size <= 0 or record.uncompressed_size <= 0 or at + record.unpadded_size > self._outer.size:
-            raise CorruptError("impossible size in the xz index", actual=record.unpadded_size)
+            raise CorruptError(
+                "impossible size in the xz index",
+                expected="a block with data within the file",
+                actual=f"{record.unpadded_size} bytes of {record.uncompressed_size} bytes of content",
+            )
         return Block(at + header.header_size, size, record.uncompressed_size)

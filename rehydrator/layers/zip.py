@@ -13,7 +13,7 @@ import msgspec
 from rehydrator.codecs.deflate_stream import candidates, stream_encoder
 from rehydrator.disk.on_demand import OnDemand, Section
 from rehydrator.disk.source import Source
-from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
+from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
 from rehydrator.layers.c_zip import (
     ALL_ONES,
@@ -28,6 +28,7 @@ from rehydrator.layers.c_zip import (
     Flag,
     LocalFileHeader,
 )
+from rehydrator.layers.exactness import reading
 from rehydrator.layers.forward import CheckedContent, ForwardFile, matching
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME
 from rehydrator.layers.zip_end import end_record, pack_end64
@@ -53,11 +54,15 @@ class ZipLayer:
         """Read the headers; the member is decompressed as far as it is read."""
         member = read_member(outer, path)
         if member.size > MAX_CONTENT:
-            raise CorruptError("zip content is impossibly large", path=path, actual=member.size)
-        try:
+            raise CorruptError(
+                "zip content is impossibly large",
+                path=path,
+                offset=member.central_at + CentralDirectoryHeader.offset_of("uncompressed_size"),
+                expected=f"at most {MAX_CONTENT}",
+                actual=member.size,
+            )
+        with reading(path, at=lambda: member.central_at):
             record = _record(member, outer.size)
-        except RehydratorError as error:
-            raise error.located(path) from error
         encoder = None if member.central.compression_method == STORED else ""
         record = compact(msgspec.structs.replace(record, deflate=encoder))
         sections = [Section(0, member.size, functools.partial(member_content, outer, member, path))]
@@ -67,11 +72,9 @@ class ZipLayer:
         """Find the encoder that gives all bytes of ``outer`` for ``content``."""
         member = read_member(outer, path)
         if member.size != content.size:
-            raise UnsupportedError("zip file of another content", path=path)
-        try:
+            raise UnsupportedError("zip file of another content", path=path, expected=content.size, actual=member.size)
+        with reading(path, at=lambda: member.central_at):
             headers = _record(member, outer.size)
-        except RehydratorError as error:
-            raise error.located(path) from error
         records = (compact(msgspec.structs.replace(headers, deflate=name)) for name in _candidates(member))
         return matching(outer, path, member.data_at, records, lambda record: ZipFile(content, record), "zip")
 
@@ -99,7 +102,12 @@ def _record(member: ZipMember, size: int) -> ZipRecord:
     try:
         modified = _moment(central.last_mod_file_date, central.last_mod_file_time)
     except ValueError as error:
-        raise UnsupportedError(f"zip member of an impossible time: {error}") from error
+        raise UnsupportedError(
+            f"zip member of an impossible time: {error}",
+            offset=member.central_at + CentralDirectoryHeader.offset_of("last_mod_file_time"),
+            expected="a date and time",
+            actual=f"{central.last_mod_file_date:#06x} and {central.last_mod_file_time:#06x}",
+        ) from error
     return ZipRecord(
         file_size=size,
         name=member.name.decode("latin-1"),

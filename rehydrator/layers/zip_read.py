@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from rehydrator.binary import Structure
 from rehydrator.codecs import inflating
 from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.source import Source
-from rehydrator.errors import CorruptError, RehydratorError, UnsupportedError
+from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.base import compact
 from rehydrator.layers.c_zip import (
     ALL_ONES,
@@ -30,6 +31,7 @@ from rehydrator.layers.c_zip import (
     LargeSize,
     LocalFileHeader,
 )
+from rehydrator.layers.exactness import first_difference, reading
 from rehydrator.layers.zip_end import end_record, pack_end64
 from rehydrator.layers.zip_record import ZipEnd64
 
@@ -43,11 +45,21 @@ _SAME = (
 )
 
 
+# Fields of the end record, what other values stand for, and the value that is read.
+_ONLY_ONE = (
+    ("number_of_this_disk", "zip file on several disks", 0),
+    ("entries_on_this_disk", "zip file of other than one member", 1),
+    ("entries", "zip file of other than one member", 1),
+    ("comment_length", "zip file with a comment", 0),
+)
+
+
 class ZipMember(msgspec.Struct, frozen=True):
-    """The one member: its headers and where its data lies; ``size`` is that of the content."""
+    """The one member: its headers, and where the second of them and its data lie; ``size`` is that of the content."""
 
     local: LocalFileHeader
     central: CentralDirectoryHeader
+    central_at: int
     name: bytes
     local_extra: bytes
     central_extra: bytes
@@ -64,11 +76,8 @@ def read_member(outer: Source, path: Path) -> ZipMember:
     does not need: comments, encryption, several disks.
     """
     reader = _Reader(outer)
-    try:
+    with reading(path, at=lambda: reader.at):
         return reader.read()
-    except RehydratorError as error:
-        error.offset = reader.at if error.offset is None else error.offset
-        raise error.located(path) from error
 
 
 class _Reader:
@@ -89,15 +98,22 @@ class _Reader:
         end_at = self._outer.size - EndRecord.SIZE
         end = EndRecord.parse(self._get(end_at, EndRecord.SIZE))
         if end.signature != END_MAGIC:
-            raise CorruptError("zip end record is not there: truncated, or with a comment behind it")
-        if (end.entries, end.entries_on_this_disk, end.number_of_this_disk, end.comment_length) != (1, 1, 0, 0):
-            raise UnsupportedError("zip file of other than one member", actual=f"{end.entries} members")
+            raise CorruptError(
+                "zip end record is not there: truncated, or with a comment behind it",
+                expected=END_MAGIC.hex(),
+                actual=end.signature.hex(),
+            )
+        for name, what, value in _ONLY_ONE:
+            if getattr(end, name) != value:
+                raise _unread(what, end, name, end_at, value)
         central_at, end64 = end.central_directory_offset, None
         if central_at + end.central_directory_size != end_at:
             central_at, end64 = self._read_end64(end, end_at - EndLocator64.SIZE)
         central = CentralDirectoryHeader.parse(self._get(central_at, CentralDirectoryHeader.SIZE))
         if central.signature != CENTRAL_MAGIC:
-            raise CorruptError("zip directory has a wrong magic", actual=central.signature.hex())
+            raise CorruptError(
+                "zip directory has a wrong magic", expected=CENTRAL_MAGIC.hex(), actual=central.signature.hex()
+            )
         rest = self._get(central_at + central.SIZE, end.central_directory_size - central.SIZE)
         return msgspec.structs.replace(self._member(central, rest, central_at), end64=end64)
 
@@ -105,45 +121,83 @@ class _Reader:
         """Return where the directory lies, and what the end records of zip64 tell besides."""
         locator = EndLocator64.parse(self._get(locator_at, EndLocator64.SIZE))
         if locator.signature != LOCATOR64_MAGIC:
-            self.at += EndLocator64.SIZE
-            raise CorruptError("zip directory does not end where the end record begins", expected=self.at)
+            end_at = locator_at + EndLocator64.SIZE
+            raise CorruptError(
+                "zip directory does not end where the end record begins",
+                offset=end_at + EndRecord.offset_of("central_directory_size"),
+                expected=end_at - end.central_directory_offset,
+                actual=end.central_directory_size,
+            )
         at = locator_at - EndRecord64.SIZE
         found = EndRecord64.parse(self._get(at, EndRecord64.SIZE))
         central_at = found.central_directory_offset
         if central_at + found.central_directory_size != at:
-            raise CorruptError("zip directory does not end where the end record of zip64 begins", expected=at)
+            raise CorruptError(
+                "zip directory does not end where the end record of zip64 begins",
+                offset=at + EndRecord64.offset_of("central_directory_size"),
+                expected=at - central_at,
+                actual=found.central_directory_size,
+            )
         told = ZipEnd64(
             found.version_made_by, found.version_needed, offset_twice=end.central_directory_offset != ALL_ONES
         )
         size = found.central_directory_size
-        if (found.pack() + locator.pack(), end) != (
-            pack_end64(told, central_at, size),
-            end_record(central_at, size, told),
-        ):
-            raise UnsupportedError("zip64 end records of other values than those of a file with one member")
+        right = pack_end64(told, central_at, size) + end_record(central_at, size, told).pack()
+        there = found.pack() + locator.pack() + end.pack()
+        first = first_difference(right, there)
+        if first is not None:
+            raise UnsupportedError(
+                "zip64 end records of other values than those of a file with one member",
+                offset=at + first,
+                expected=f"byte {right[first]:#04x}",
+                actual=f"{there[first]:#04x}",
+            )
         return central_at, compact(told)
 
     def _member(self, central: CentralDirectoryHeader, rest: bytes, central_at: int) -> ZipMember:
         local = LocalFileHeader.parse(self._get(0, LocalFileHeader.SIZE))
-        if local.signature != MAGIC or central.relative_offset_of_local_header:
-            raise UnsupportedError("zip file whose member does not begin it", actual=local.signature.hex())
+        if central.relative_offset_of_local_header:
+            what = "zip file whose member does not begin it"
+            raise _unread(what, central, "relative_offset_of_local_header", central_at, 0)
+        if local.signature != MAGIC:
+            raise CorruptError("not a zip file: wrong magic", expected=MAGIC.hex(), actual=local.signature.hex())
         for told in _SAME:
             if getattr(local, told) != getattr(central, told):
-                raise UnsupportedError(f"zip headers tell another {told}", actual=getattr(local, told))
-        if central.general_purpose_bit_flag & Flag.ENCRYPTED:
-            raise UnsupportedError("zip member is encrypted")
-        if central.compression_method not in (STORED, DEFLATED):
-            raise UnsupportedError("zip member of an unknown compression method", actual=central.compression_method)
+                raise _unread(f"zip headers tell another {told}", local, told, 0, getattr(central, told))
+        flags, method = central.general_purpose_bit_flag, central.compression_method
+        if flags & Flag.ENCRYPTED:
+            plain = flags & ~Flag.ENCRYPTED
+            raise _unread("zip member is encrypted", central, "general_purpose_bit_flag", central_at, plain)
+        if method not in (STORED, DEFLATED):
+            known = f"{STORED} or {DEFLATED}"
+            raise _unread(
+                "zip member of an unknown compression method", central, "compression_method", central_at, known
+            )
         name = self._get(local.SIZE, local.file_name_length)
         extra = self._get(local.SIZE + len(name), local.extra_field_length)
         data_at = local.SIZE + len(name) + len(extra)
         central_extra = rest[len(name) :]
         if rest[: len(name)] != name or len(central_extra) != central.extra_field_length:
-            raise UnsupportedError("zip directory with another name or a comment")
+            raise UnsupportedError(
+                "zip directory with another name or a comment",
+                offset=central_at + central.SIZE,
+                expected=f"{name.hex()} and {central.extra_field_length} bytes",
+                actual=f"{rest[: len(name)].hex()} and {len(central_extra)} bytes",
+            )
         size, data_size = _sizes(central, central_extra)
         if data_at + data_size > central_at:
-            raise CorruptError("zip member ends behind the directory", expected=central_at, actual=data_at + data_size)
-        return ZipMember(local, central, name, extra, central_extra, data_at, data_size, size)
+            raise CorruptError(
+                "zip member ends behind the directory",
+                offset=central_at + central.offset_of("compressed_size"),
+                expected=f"at most {central_at - data_at}",
+                actual=data_size,
+            )
+        return ZipMember(local, central, central_at, name, extra, central_extra, data_at, data_size, size)
+
+
+def _unread(what: str, held: Structure, name: str, at: int, expected: object) -> UnsupportedError:
+    """Return the error about a field of a structure, at byte ``at``, with a value that is not read."""
+    return UnsupportedError(what, offset=at + held.offset_of(name), expected=expected, actual=getattr(held, name))
 
 
 def _sizes(central: CentralDirectoryHeader, extra: bytes) -> tuple[int, int]:
@@ -174,10 +228,20 @@ def member_content(outer: Source, member: ZipMember, path: Path) -> Iterator[Dat
             break
         yield piece
     if made != member.size:
-        raise CorruptError("zip member has another size", path=path, expected=member.size, actual=made)
+        raise CorruptError(
+            "zip member has another size",
+            path=path,
+            offset=member.central_at + CentralDirectoryHeader.offset_of("uncompressed_size"),
+            expected=f"{made} bytes" if made < member.size else f"more than {member.size} bytes",
+            actual=member.size,
+        )
     if crc32 != member.central.crc_32:
         raise CorruptError(
-            "zip crc_32 is wrong", path=path, expected=f"{crc32:#x}", actual=f"{member.central.crc_32:#x}"
+            "zip crc_32 is wrong",
+            path=path,
+            offset=member.central_at + CentralDirectoryHeader.offset_of("crc_32"),
+            expected=f"{crc32:#x}",
+            actual=f"{member.central.crc_32:#x}",
         )
 
 
@@ -200,6 +264,14 @@ def _inflated(outer: Source, member: ZipMember, path: Path) -> Iterator[Data]:
         while not decoder.eof and (piece := decoder.decompress(b"", CHUNK)):
             yield piece
     except inflating.ERRORS as error:
-        raise CorruptError(f"zip member is damaged: {error}", path=path, offset=at) from error
+        raise CorruptError(
+            "zip member is damaged", path=path, offset=at, expected="a deflate stream", actual=str(error)
+        ) from error
     if not decoder.eof or decoder.unused_data:
-        raise CorruptError("zip member's data ends elsewhere than its size says", path=path, offset=at)
+        raise CorruptError(
+            "zip member's data ends elsewhere than its size says",
+            path=path,
+            offset=member.central_at + CentralDirectoryHeader.offset_of("compressed_size"),
+            expected=f"{member.data_size - len(decoder.unused_data)} bytes" if decoder.eof else "more bytes",
+            actual=f"{member.data_size} bytes",
+        )

@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ _COMPRESSIONS: tuple[Compression, ...] = ("xz", "zip", "gzip")
 
 class NotExactError(AssertionError):
     """A damaged file was accepted, but other bytes came back."""
+
+
+class IncompleteError(AssertionError):
+    """A damaged file was refused, but the error does not tell all that it should."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -96,9 +101,22 @@ def _damaged(seeds: list[bytes], fix: Callable[[bytes], bytes] | None) -> Callab
 # -- layers
 
 
+@contextmanager
+def _told_in_full() -> Iterator[None]:
+    """Let pass errors about a file only if they say where, what should be there, what is, and what can be done."""
+    try:
+        yield
+    except RehydratorError as error:
+        lacking = [name for name in ("path", "offset", "expected", "actual", "hint") if getattr(error, name) is None]
+        if lacking:
+            raise IncompleteError(f"{error} lacks {', '.join(lacking)}") from error
+        raise
+
+
 def _layer_parser(item: Format) -> Callable[[bytes], None]:
     layer = item.layer
 
+    @_told_in_full()
     def parse(data: bytes) -> None:
         outer = BytesSource(data)
         unwrapped = layer.unwrap(outer, _PATH)
@@ -118,6 +136,7 @@ def _layer_parser(item: Format) -> Callable[[bytes], None]:
 
 
 def _looker(item: Format) -> Callable[[bytes], None]:
+    @_told_in_full()
     def parse(data: bytes) -> None:
         looked = item.layer.look(BytesSource(data), _PATH)
         item.layer.describe(looked.record)
@@ -127,6 +146,7 @@ def _looker(item: Format) -> Callable[[bytes], None]:
     return parse
 
 
+@_told_in_full()
 def _open_trailing(data: bytes) -> None:
     """Read what is not written again; every grain of it is decompressed."""
     looked = VmdkLayer().look(BytesSource(data), _PATH)

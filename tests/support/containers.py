@@ -11,9 +11,17 @@ import msgspec
 from rehydrator.disk.extents import chunks, merge
 from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import BytesSource, Source
+from rehydrator.errors import RehydratorError
 from rehydrator.layers.base import Layer
 
 PATH = Path("image")
+
+
+def check_complete(error: RehydratorError, path: Path = PATH) -> None:
+    """Check that an error about a file says where, what should be there, what is, and what can be done."""
+    told = {name: getattr(error, name) for name in ("path", "offset", "expected", "actual", "hint")}
+    assert None not in told.values(), (str(error), told)
+    assert error.path == str(path)
 
 
 def same(a: Source, b: Source) -> bool:
