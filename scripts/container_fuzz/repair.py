@@ -14,6 +14,14 @@ from rehydrator.layers import c_vhdx
 from rehydrator.layers.c_gzip import Trailer
 from rehydrator.layers.c_tar import BLOCKSIZE, TMAGIC, PosixHeader
 from rehydrator.layers.c_vhd import COOKIE, DYNAMIC_COOKIE, DynamicHeader, Footer
+from rehydrator.layers.c_vmdk import (
+    ENTRY_SIZE,
+    GD_AT_END,
+    MAX_GRAIN_SIZE,
+    NUM_GTES_PER_GT,
+    GrainMarker,
+    SparseExtentHeader,
+)
 from rehydrator.layers.c_zip import CentralDirectoryHeader, EndRecord, LocalFileHeader
 from rehydrator.layers.gzip_read import read_header
 from rehydrator.layers.tar_header import checksum as tar_checksum
@@ -22,9 +30,61 @@ from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE
 from rehydrator.layers.vhdx_tables import sealed
 from rehydrator.layers.zip_read import read_member
 
+from . import rebuilt
+
 _SECTOR = 512
 _MAX_CONTENT = 1 << 20
 _PATH = Path("repaired")
+
+
+def vmdk(data: bytes) -> bytes:
+    """Make the damaged grains of a streamOptimized VMDK whole where they have the room, and its copies equal.
+
+    These are the first of the redundant tables, or the footer of a file with its directory at the end.
+    """
+    if len(data) < 4 * _SECTOR:
+        return data
+    header = SparseExtentHeader.parse(data)
+    made = bytearray(data)
+    directory = header.gdOffset
+    if directory == GD_AT_END:
+        footer_at = (len(data) // _SECTOR - 2) * _SECTOR
+        directory = SparseExtentHeader.parse(data, footer_at).gdOffset
+        made[footer_at : footer_at + header.SIZE] = header.replaced(gdOffset=directory).pack()
+    table, copy = _number(made, directory * _SECTOR) * _SECTOR, _number(made, header.rgdOffset * _SECTOR) * _SECTOR
+    if 0 < table < len(data) and 1 < header.grainSize <= MAX_GRAIN_SIZE:
+        size = min(NUM_GTES_PER_GT * ENTRY_SIZE, len(data) - table)
+        for at in range(table, table + size, ENTRY_SIZE):
+            start = _number(made, at) * _SECTOR
+            if start and start + GrainMarker.SIZE <= len(data):
+                _repair_grain(made, start, header)
+        if 0 < copy < len(data) - size and header.gdOffset != GD_AT_END:
+            made[copy : copy + size] = made[table : table + size]
+    return bytes(made)
+
+
+def _number(data: bytearray, at: int) -> int:
+    return int.from_bytes(data[at : at + ENTRY_SIZE], "little") if at < len(data) else 0
+
+
+def _repair_grain(made: bytearray, start: int, header: SparseExtentHeader) -> None:
+    """Make the stream of one grain whole; a marker with an impossible size stays."""
+    marker = GrainMarker.parse(made, start)
+    at = start + GrainMarker.SIZE
+    packed = bytes(made[at : at + min(marker.size, 2 * header.grainSize * _SECTOR)])
+    room = -(start + GrainMarker.SIZE + len(packed)) % _SECTOR + len(packed)
+    size = min(header.grainSize, max(header.capacity - marker.lba, 0)) * _SECTOR
+    again = None if _is_whole(packed) else rebuilt.grain(packed, room, size)
+    if again is not None:
+        made[start : at + room] = marker.replaced(size=len(again)).pack() + again.ljust(room, b"\0")
+
+
+def _is_whole(packed: bytes) -> bool:
+    try:
+        zlib.decompress(packed)
+    except zlib.error:
+        return False
+    return True
 
 
 def vhd(data: bytes) -> bytes:

@@ -14,6 +14,7 @@ from .vmdk_stream import GRAIN, write_stream
 
 _DISK_SIZE = (3 << 20) + 512
 _PIECES = 12
+_SMALL_FILE_SIZE = 12_000
 _FILE_SIZE = 200_000  # of what is compressed: each input is decompressed and compressed again as a whole
 
 # container, options of qemu-img
@@ -24,6 +25,8 @@ _IMAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("qcow2", ("qcow2", "-c")),
     ("qcow2", ("qcow2", "-c", "-o", "compression_type=zstd")),
     ("vmdk", ("vmdk", "-o", "subformat=streamOptimized")),
+    ("vmdk", ("vmdk", "-o", "subformat=streamOptimized,adapter_type=lsilogic,compat6")),
+    ("vmdk", ("vmdk", "-o", "subformat=streamOptimized,hwversion=9")),
     ("vmdk", ("vmdk", "-o", "subformat=monolithicSparse")),
     ("vhd", ("vpc", "-o", "subformat=fixed,force_size")),
     ("vhd", ("vpc", "-o", "subformat=dynamic,force_size")),
@@ -86,6 +89,10 @@ class SeedMaker:
         (tree / "disk").write_bytes(self._disk.read_bytes())
         make_oci_archive(Runner(), tree, archive, "s390x")
         yield archive.read_bytes()
+
+    def content(self) -> bytes:
+        """Return a few kilobytes of what is compressed."""
+        return _content(_SMALL_FILE_SIZE)
 
     def compressed(self, program: str) -> Iterator[bytes]:
         """Yield a file, compressed."""

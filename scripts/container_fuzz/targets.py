@@ -26,13 +26,15 @@ from rehydrator.manifest import text
 from rehydrator.manifest.schema import Manifest
 from rehydrator.release.formats import Compression
 
-from . import repair
+from . import rebuilt, repair
 from .mutate import Mutator, mutated_json
 from .seeds import SeedMaker
 
 _PATH = Path("fuzzed")
 _MAX_CONTENT = 64 << 20
 _REPAIR = 0.6
+_DAMAGED_SEEDS = 0.5  # of the inputs of a compression; the others are made anew
+_WHOLE = 0.7  # of these
 _COMPRESSIONS: tuple[Compression, ...] = ("xz", "zip", "gzip")
 
 
@@ -55,6 +57,7 @@ class Target(msgspec.Struct, frozen=True):
 def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     """Yield all targets, with their seeds."""
     repairs = {
+        "vmdk": repair.vmdk,
         "vhd": repair.vhd,
         "vhdx": repair.vhdx,
         "tar": repair.tar,
@@ -72,16 +75,17 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
         "xz": list(maker.compressed("xz")),
         "zip": list(maker.compressed("zip")),
     }
+    inputs = {name: _damaged(row, repairs.get(name)) for name, row in seeds.items()}
+    for name, make in (("gzip", rebuilt.gzip_file), ("xz", rebuilt.xz_file), ("zip", rebuilt.zip_file)):
+        inputs[name] = _rebuilt(maker.content(), make, inputs[name])
     for item in FORMATS:
-        damaged = _damaged(seeds[item.name], repairs.get(item.name))
-        yield Target(item.name, damaged, _layer_parser(item))
-        yield Target(f"{item.name}-look", damaged, _looker(item))
-    yield Target("vmdk-trailing", _damaged(list(maker.streams()), None), _open_trailing)
+        yield Target(item.name, inputs[item.name], _layer_parser(item))
+        yield Target(f"{item.name}-look", inputs[item.name], _looker(item))
+    yield Target("vmdk-trailing", _damaged(list(maker.streams()), repair.vmdk), _open_trailing)
     yield Target("chain", _damaged(list(maker.chain()), repair.tar), _take_off)
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
     for compression in _COMPRESSIONS:
-        inputs = _damaged(seeds[compression], repairs[compression])
-        yield Target(f"intake-{compression}", inputs, _decompressor(compression))
+        yield Target(f"intake-{compression}", inputs[compression], _decompressor(compression))
     yield Target("manifest", _damaged(manifests, None), _read_manifest)
     yield Target("manifest-values", _forged_manifests(manifests), _read_manifest)
     known = [unwrapped for row in seeds.values() for seed in row if (unwrapped := _unwrapped(seed))]
@@ -94,6 +98,21 @@ def _damaged(seeds: list[bytes], fix: Callable[[bytes], bytes] | None) -> Callab
     def made(order: random.Random) -> bytes:
         data = order.choice(mutators).mutated(order)
         return fix(data) if fix is not None and order.random() < _REPAIR else data
+
+    return made
+
+
+def _rebuilt(
+    content: bytes, make: Callable[[random.Random, bytes], bytes], damaged: Callable[[random.Random], bytes]
+) -> Callable[[random.Random], bytes]:
+    """Let some inputs be whole files around damaged content, and some of these be damaged once more."""
+    mutator = Mutator(content)
+
+    def made(order: random.Random) -> bytes:
+        if order.random() < _DAMAGED_SEEDS:
+            return damaged(order)
+        file = make(order, mutator.mutated(order))
+        return file if order.random() < _WHOLE else Mutator(file).mutated(order)
 
     return made
 
