@@ -159,12 +159,15 @@ class _Maker:
     def _make(self) -> None:
         piece = next(self._pieces, b"")
         if not piece or len(piece) > self.section.end - self._at:
-            raise CorruptError(f"{self._name} holds other than its headers say", expected=self.section.size)
+            told = f"{self.section.size} bytes of content"
+            found = f"{self._at - self.section.start + len(piece)}{' or more' if piece else ''}"
+            raise CorruptError(f"{self._name} holds other than its headers say", expected=told, actual=found)
         try:
             self.found += write_sparse(self._fd, piece, self._at)
         except OSError as error:
             raise no_room(self._name, error) from error
         at = self._at + len(piece)
         if at == self.section.end and next(self._pieces, b""):
-            raise CorruptError(f"{self._name} holds more than its headers say", expected=self.section.size)
+            told = f"{self.section.size} bytes of content"
+            raise CorruptError(f"{self._name} holds more than its headers say", expected=told, actual="more")
         self._at = at

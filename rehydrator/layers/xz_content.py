@@ -40,19 +40,25 @@ def _decompressed(outer: Source, layout: XzLayout, blocks: Sequence[Block], path
                 piece = decoder.decompress(rest, CHUNK)
                 made += len(piece)
                 if made > promised:  # liblzma compares sizes at the end only
-                    raise CorruptError(
-                        "xz blocks hold more than the index says",
-                        path=path,
-                        offset=blocks[0].at,
-                        expected=f"{promised} bytes of content",
-                        actual=f"{made} or more",
-                    )
+                    raise _other_size("more", blocks[0].at, promised, made, path)
                 yield piece
                 rest = b""
         except lzma.LZMAError as error:
             raise CorruptError(
                 "xz stream is damaged", path=path, offset=at, expected="LZMA2 data and its check", actual=str(error)
             ) from error
+    if made != promised:
+        raise _other_size("less", blocks[0].at, promised, made, path)
+
+
+def _other_size(what: str, at: int, promised: int, made: int, path: Path) -> CorruptError:
+    return CorruptError(
+        f"xz blocks hold {what} than the index says",
+        path=path,
+        offset=at,
+        expected=f"{promised} bytes of content",
+        actual=f"{made} or more" if made > promised else made,
+    )
 
 
 def _stream(outer: Source, layout: XzLayout, blocks: Sequence[Block]) -> Iterator[tuple[int, Data]]:

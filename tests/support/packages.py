@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 LIST = Path(__file__).parent.parent.parent / "scripts" / "lib" / "packages.txt"
+
+_SYSTEM_PYTHON = "/usr/bin/python3"
 
 # Debian's and Fedora's package by program
 PACKAGES = {
@@ -17,7 +20,12 @@ PACKAGES = {
 
 
 def present(program: str) -> bool:
-    """Tell whether a program is on PATH, or a file at the given path."""
+    """Tell whether a program is on PATH, a file at the given path, or a module of the system's own Python."""
+    if program.startswith("python:"):
+        command = [_SYSTEM_PYTHON, "-c", f"import {program.removeprefix('python:')}"]
+        return (
+            Path(_SYSTEM_PYTHON).exists() and not subprocess.run(command, check=False, capture_output=True).returncode
+        )
     return Path(program).is_file() if program.startswith("/") else shutil.which(program) is not None
 
 
