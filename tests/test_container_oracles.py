@@ -76,7 +76,7 @@ ORACLES: dict[str, tuple[Callable[[Path, int, int], bytes], tuple[str, ...]]] = 
     "libqcow": (libyal("pyqcow"), ("qcow2", "qcow2 v2", "qcow2 of 512 bytes")),
     "libvmdk": (libyal("pyvmdk", "handle"), ("vmdk", "vmdk compat6")),
     "libvhdi": (libyal("pyvhdi"), ("vhd", "vhd dynamic", "vhdx")),
-    "7-Zip": (seven_zip, ("qcow2", "qcow2 v2", "qcow2 -c", "vhd", "vhd dynamic")),
+    "7zz": (seven_zip, ("qcow2", "qcow2 v2", "qcow2 -c", "vhd", "vhd dynamic")),
     "qemu-img": (qemu, tuple(KINDS)),
 }
 READINGS = [(oracle, kind) for oracle, (_, kinds) in ORACLES.items() for kind in kinds]
@@ -136,7 +136,7 @@ def test_others_read_what_the_layers_write(
     kind: str,
     shape: str,
 ) -> None:
-    need(*(["7zz"] if oracle == "7-Zip" else []))
+    need(*(["7zz"] if oracle == "7zz" else []))
     raw = disks[shape].read_bytes()
     assert ORACLES[oracle][0](images(kind, shape), 0, len(raw)) == raw
 
@@ -146,7 +146,7 @@ def test_others_read_what_the_layers_write(
 def test_others_read_files_with_fresh_records(
     need: Callable[..., None], disks: dict[str, Path], tmp_path: Path, oracle: str, kind: str
 ) -> None:
-    need("qemu-img", *(["7zz"] if oracle == "7-Zip" else []))
+    need("qemu-img", *(["7zz"] if oracle == "7zz" else []))
     raw = disks["odd size"].read_bytes()
     (record,) = records(BytesSource(raw), kind, Wrapped(f"disk.{kind}"))
     image = write_source(layer_for(record).wrap(BytesSource(raw), record), tmp_path / f"disk.{kind}")
