@@ -42,6 +42,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from release_builder import zipl as roots  # noqa: E402
+from zipl_oracle.cli import main as check_zipl  # noqa: E402
 from zipl_oracle.trial import run_trial, scenario  # noqa: E402
 
 PARMLINE_ADDRESS = 0x4F0000
@@ -238,3 +239,18 @@ def test_siblings_are_told_by_a_zipl_edit(
     left = [edit.owner for edit in blocks if "boot" in edit.owner and FREE not in edit.owner]
     assert left == []
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.oracle
+@pytest.mark.builder
+def test_the_script_takes_another_zipl(
+    real_zipl: Callable[[str], roots.Zipl], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = real_zipl(roots.SUITES[0]).root
+    assert check_zipl(["--count", "1", "--seed", "7", "--root", str(root)]) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("seed 7: zipl 2.16.0, ")
+    assert first.endswith("identical")
+    assert last == "1 of 1 identical"
+    assert check_zipl(["--count", "1", "--root", str(root / "usr")]) == 2
+    assert f"no zipl in {root / 'usr'}" in capsys.readouterr().err

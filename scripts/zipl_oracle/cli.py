@@ -12,7 +12,7 @@ from pathlib import Path
 from rehydrator.errors import RehydratorError
 from release_builder import packages
 from release_builder.tools import BuildError, Runner
-from release_builder.zipl import EMULATOR, SUITES, emulator, zipl_of
+from release_builder.zipl import EMULATOR, SUITES, Zipl, emulator, zipl_of
 
 from .trial import run_trial, scenario
 
@@ -27,13 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, metavar="N", help="trials (default: 200)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first trial's seed (default: 0)")
     parser.add_argument("--suite", action="append", help=f"Debian suites with a zipl (default: {', '.join(SUITES)})")
+    parser.add_argument("--root", action="append", type=Path, default=[], metavar="DIR",
+                        help="a tree with another zipl for s390x and its libraries, in place of Debian's; may be given "
+                        "several times")  # fmt: skip
     chosen = parser.parse_args(arguments)
     if emulator() is None:
         print(f"check-zipl: {EMULATOR} is missing; Debian: apt-get install qemu-user-static", file=sys.stderr)
         return 2
     try:
         runner = Runner()
-        versions = [zipl_of(suite, packages.cache_directory(), runner) for suite in chosen.suite or SUITES]
+        suites = chosen.suite or ([] if chosen.root else SUITES)
+        versions = [zipl_of(suite, packages.cache_directory(), runner) for suite in suites]
+        versions += [Zipl(root.resolve()) for root in chosen.root]
         failed = 0
         for seed in range(chosen.seed, chosen.seed + chosen.count):
             case, zipl = scenario(seed), versions[seed % len(versions)]

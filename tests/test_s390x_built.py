@@ -1,19 +1,23 @@
-"""The disk for Secure Execution as the release builder makes it: sound, healthy, and given back exactly."""
+"""A built s390x release with the disk for Secure Execution and an OCI archive: sound, healthy, given back exactly."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from rehydrator.checks.finding import Check
 from rehydrator.disk.gpt import Region, read_table
 from rehydrator.disk.source import FileSource
 from rehydrator.explain.owners import DiskOwners
-from tests.support.cli import fine
+from tests.support.cli import environment, fine
 from tests.support.mounted import loop_device
 from tests.test_boot import errors
 
@@ -28,7 +32,7 @@ def release(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory)
     need("losetup", "veritysetup", "qemu-s390x-static", "qemu-img", root=True)
     out = tmp_path_factory.mktemp("secex")
     options = [
-        "--arch", "s390x", "--content", "tiny", "--cloud-size", "2G", "--platforms", "metal,qemu-secex",
+        "--arch", "s390x", "--content", "tiny", "--cloud-size", "2G", "--platforms", "metal,kubevirt,qemu-secex",
         "--uncompressed",
     ]  # fmt: skip
     done = subprocess.run([BUILD, out, *options], capture_output=True, text=True, check=False)
@@ -44,6 +48,11 @@ def raw(release: Path) -> Path:
     (container,) = release.rglob(f"*-{NAME}.qcow2")
     subprocess.run(["qemu-img", "convert", "-O", "raw", container, image], check=True)
     return image
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def partitions(image: Path) -> dict[str, Region]:
@@ -86,9 +95,52 @@ def test_it_is_healthy(raw: Path) -> None:
         image.rename(raw)
 
 
-def test_it_is_given_back(release: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    fine("build", "dehydrate", release, store, "--progress", "none")
-    assert "artifacts are right" in fine("verify", "--store", store, "--progress", "none").text
+@pytest.fixture(scope="module")
+def store(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("store") / "store"
+    fine("build", "dehydrate", release, store, "--arch", "s390x", "--progress", "none")
+    return store
+
+
+def test_rungs(store: Path) -> None:
     listed = json.loads(fine("list", "--store", store, "--json").text)["artifacts"]
-    assert {item["short_name"]: item["rung"] for item in listed} == {"metal": "edits", "qemu-secex": "relocated"}
+    rungs = {item["short_name"]: item["rung"] for item in listed}
+    assert rungs == {"metal": "edits", "kubevirt": "edits", "qemu-secex": "relocated"}
+
+
+def test_manifest_of_an_oci_archive_is_small(store: Path) -> None:
+    (manifest,) = (store / "s390x/manifests").glob("kubevirt.*")
+    assert b"schemaVersion" not in manifest.read_bytes()
+    assert len(zstandard.ZstdCompressor(level=19).compress(manifest.read_bytes())) <= 1536
+
+
+# Tells which programs are started.
+_WATCHED = """
+import sys
+def tell(event, arguments):
+    if event in ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"):
+        print("started", event, file=sys.stderr)
+    elif event == "subprocess.Popen":
+        print("started", arguments[0], file=sys.stderr)
+sys.addaudithook(tell)
+from rehydrator.__main__ import main
+main()
+"""
+
+
+def test_nothing_but_gzip_is_started(store: Path, release: Path, tmp_path: Path) -> None:
+    """zipl's part is computed: all is given back where no other program can be found, least of all one for s390x."""
+    programs, place = tmp_path / "bin", tmp_path / "files"
+    programs.mkdir()
+    place.mkdir()
+    gzip = shutil.which("gzip")
+    assert gzip is not None
+    (programs / "gzip").symlink_to(gzip)
+    command = (sys.executable, "-c", _WATCHED, "rehydrate", place, "--all", "--store", store, "--progress", "none")
+    done = subprocess.run(command, env=environment({"PATH": str(programs)}), check=True, capture_output=True, text=True)
+    started = {line.partition(" ")[2] for line in done.stderr.splitlines() if line.startswith("started ")}
+    assert {Path(item).name for item in started} == {"gzip"}
+    images = json.loads(next(release.glob("builds/*/s390x/meta.json")).read_bytes())["images"]
+    assert {path.name: sha256_of(path) for path in place.iterdir()} == {
+        item["path"]: item["sha256"] for item in images.values()
+    }
