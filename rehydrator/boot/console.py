@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 PATH = "/grub2/console.cfg"
+PATHS = (PATH, "/grub2/grub.cfg")  # the first that has the marks is the one that GRUB heeds
 START = "# CONSOLE-SETTINGS-START\n"
 END = "\n# CONSOLE-SETTINGS-END\n"
 

@@ -1,12 +1,13 @@
 """``platform``: kernel arguments and console settings of a platform, told from the image's own platforms.json.
 
-The manifest says only the platform's id. The texts follow from the base's BLS entries, its ``console.cfg`` and its
-``platforms.json``, if any; see :mod:`rehydrator.boot`.
+The manifest says only the platform's id. The texts follow from the base's BLS entries, its ``console.cfg``
+(``grub.cfg`` where that has the marks) and its ``platforms.json``, if any; see :mod:`rehydrator.boot`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -83,11 +84,12 @@ def texts_with(
         if new is None:
             return []
         texts.append(PlatformText(path, bls.with_options(entry, new).encode()))
-    text = read_text(base, console.PATH)
-    if text is not None:
-        written = console.with_commands(text, wanted.grub_commands)
+    for path in console.PATHS:
+        text = read_text(base, path)
+        written = console.with_commands(text, wanted.grub_commands) if text is not None else None
         if written is not None:
-            texts.append(PlatformText(console.PATH, written.encode()))
+            texts.append(PlatformText(path, written.encode()))
+            break
     return texts
 
 
@@ -105,9 +107,9 @@ def known_platforms(base: Ext4) -> settings.Platforms | None:
 def _told(before: str, text: PlatformText) -> str:
     """Tell one new text: the kernel arguments that go and come, or the console's commands."""
     after = text.content.decode()
-    if text.path == console.PATH:
+    if text.path in console.PATHS:
         commands = (console.commands_of(after) or "").splitlines()
-        return f"console.cfg rewritten: {', '.join(commands) or 'no commands'}"
+        return f"{PurePosixPath(text.path).name} rewritten: {', '.join(commands) or 'no commands'}"
     old, new = (bls.options_of(entry) or "" for entry in (before, after))
     return " ".join(["kernel arguments", *bls.changed_words(old, new)])
 
