@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,8 @@ from rehydrator.layers.c_tar import BLOCKSIZE
 from rehydrator.manifest.schema import File, Manifest
 from rehydrator.progress import Progress, Task
 from rehydrator.store.depot import Depot, Signature
+
+_SECONDS = re.compile(r"[0-9]{1,18}")
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -165,8 +168,8 @@ def tar_header(name: str, size: int) -> bytes:
 def source_date_epoch() -> int | None:
     """Return ``SOURCE_DATE_EPOCH``, None where it is not set. Raises UsageError for what is no number."""
     value = os.environ.get("SOURCE_DATE_EPOCH")
-    if value is not None and not value.isdecimal():
-        raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds", actual=value)
+    if value is not None and not _SECONDS.fullmatch(value):
+        raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds", expected="up to 18 digits", actual=value[:40])
     return None if value is None else int(value)
 
 

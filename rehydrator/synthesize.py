@@ -11,12 +11,13 @@ from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
 from rehydrator.edits.table import Edit
 from rehydrator.engines.direct import Engine, edited_disk
-from rehydrator.errors import OutputError, StoreDamagedError, UsageError
-from rehydrator.layers.table import layer_for
+from rehydrator.errors import MismatchError, OutputError, StoreDamagedError, UsageError
 from rehydrator.store.reader import Store
+from rehydrator.synthesis.made import Made
 from rehydrator.synthesis.recipe import recipe
+from rehydrator.synthesis.template import default_format, template
 from rehydrator.synthesis.wish import Wish
-from rehydrator.synthesis.wrapping import Wrapped, records
+from rehydrator.synthesis.wrapping import wrapped
 
 
 class Synthesis(msgspec.Struct, frozen=True):
@@ -27,26 +28,29 @@ class Synthesis(msgspec.Struct, frozen=True):
     edits: list[Edit]
 
 
-def synthesis(store: Store, arch: str, wish: Wish, format_name: str, engine: Engine = edited_disk) -> Synthesis:
-    """Return the file of a wish, with the upstream name that it would have; ``engine`` makes its disk."""
-    canonical = store.arch(arch).canonical.content.name
-    name = _name(canonical, wish.platform, arch, format_name)
+def synthesis(store: Store, arch: str, wish: Wish, format_name: str | None, engine: Engine = edited_disk) -> Synthesis:
+    """Return the file of a wish, with the upstream name that it would have; ``engine`` makes its disk.
+
+    Without a format it has the one in which the release, or else CoreOS, ships the platform. What lies around the disk
+    is as in a file of that format that the release has.
+    """
+    shipped = store.manifests(arch)
+    form = format_name or default_format(wish.platform, shipped)
+    around = template(form, wish.platform, shipped)
+    stem = f"{_release(store.arch(arch).canonical.content.name, arch)}-{wish.platform}.{arch}"
     body = recipe(store.canonical(arch), wish)
     try:
         disk = engine(store.canonical(arch), body, _no_blobs)
-    except StoreDamagedError as error:
+        content = wrapped(around, Made(stem, around.like, arch, disk, wish.epoch or 0))
+    except MismatchError as error:
         raise UsageError("the wish can't be fulfilled on this disk", hint=f"{error}") from error
-    content = disk
-    for record in reversed(records(disk, format_name, Wrapped(name, wish.epoch or 0))):
-        content = layer_for(record).wrap(content, record)
-    return Synthesis(name, content, body.edits)
+    return Synthesis(f"{stem}.{form}", content, body.edits)
 
 
-def _name(canonical: str, platform: str, arch: str, suffix: str) -> str:
-    """Return the name of the canonical file with another platform and suffix."""
+def _release(canonical: str, arch: str) -> str:
+    """Return what names of the release's files begin with, told from that of the canonical disk."""
     stem, found, _rest = canonical.rpartition(f".{arch}.")
-    release = stem.rpartition("-")[0] if found else "coreos"
-    return f"{release}-{platform}.{arch}.{suffix}"
+    return stem.rpartition("-")[0] if found else "coreos"
 
 
 def _no_blobs(name: str) -> bytes:

@@ -22,6 +22,7 @@ from tests.support.cli import fine
 from tests.support.disks import MIB, metal_disk, sibling
 from tests.support.releases import ReleaseMaker
 from tests.support.s390x import find_zipl
+from tests.support.tiny_disk import store_of, tiny_disk
 
 RELEASE = Path(__file__).parent.parent / "fixtures" / "release"
 
@@ -84,6 +85,19 @@ def both_store(release_dir: Path, s390x_release: Path, tmp_path_factory: pytest.
     store = tmp_path_factory.mktemp("both") / "store"
     fine("build", "dehydrate", release_dir, s390x_release, store, "--no-compressed", "--progress", "none")
     return store
+
+
+@pytest.fixture(scope="session")
+def tiny_bytes(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A disk that is tiny and, but for its boot partition, none of CoreOS."""
+    need("mkfs.ext4")
+    return tiny_disk(tmp_path_factory.mktemp("disk"))
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_bytes: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of nothing but metal's disk, which is the tiny one; read-only."""
+    return store_of(tiny_bytes, tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

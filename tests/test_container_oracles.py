@@ -18,8 +18,11 @@ import pytest
 
 from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.explain.peel import take_off
-from rehydrator.layers.table import format_of, layer_for
-from rehydrator.synthesis.wrapping import Wrapped, records
+from rehydrator.layers.table import format_of
+from rehydrator.synthesis.made import Made
+from rehydrator.synthesis.template import template
+from rehydrator.synthesis.usual import NAME
+from rehydrator.synthesis.wrapping import wrapped
 from tests.support.containers import convert, exact, sparse_raw, write_source
 from tests.support.disks import MIB, random_sparse
 
@@ -148,8 +151,8 @@ def test_others_read_files_with_fresh_records(
 ) -> None:
     need("qemu-img", *(["7zz"] if oracle == "7zz" else []))
     raw = disks["odd size"].read_bytes()
-    (record,) = records(BytesSource(raw), kind, Wrapped(f"disk.{kind}"))
-    image = write_source(layer_for(record).wrap(BytesSource(raw), record), tmp_path / f"disk.{kind}")
+    made = Made(stem="disk", like=NAME, arch="x86_64", disk=BytesSource(raw))
+    image = write_source(wrapped(template(kind, "new", []), made), tmp_path / f"disk.{kind}")
     assert ORACLES[oracle][0](image, 0, len(raw)) == raw
 
 

@@ -15,15 +15,18 @@ from rehydrator.errors import UsageError
 from rehydrator.rehydrate import source_date_epoch
 from rehydrator.selection import architectures
 from rehydrator.store.reader import Store
+from rehydrator.synthesis.usual import FORMATS
 from rehydrator.synthesis.wish import Wish, parse_size
-from rehydrator.synthesis.wrapping import NAMES
 
 
 @click.command()
 @click.argument("platform")
 @click.argument("dest")
 @click.option(
-    "--format", "format_name", type=click.Choice(NAMES), default="qcow2", show_default=True, help="Container."
+    "--format",
+    "format_name",
+    type=click.Choice(FORMATS),
+    help="Container. Default: that of the release's file for PLATFORM, or CoreOS's usual one.",
 )
 @click.option("--kargs", multiple=True, metavar="ARGUMENT", help="A further kernel argument; may be repeated.")
 @click.option("--console", multiple=True, metavar="COMMAND", help="GRUB commands in place of the platform's; repeat.")
@@ -35,7 +38,7 @@ from rehydrator.synthesis.wrapping import NAMES
 def synthesize(
     platform: str,
     dest: str,
-    format_name: str,
+    format_name: str | None,
     kargs: tuple[str, ...],
     console: tuple[str, ...],
     size: str | None,
@@ -47,8 +50,9 @@ def synthesize(
     """Make an image that the release does not have: for PLATFORM, or with other arguments.
 
     DEST is a directory, or '-' for standard output. The image is made of the canonical disk as a build would make it,
-    but in place: only the boot loader's texts change. The same wish gives the same bytes; the changed files get the
-    time $SOURCE_DATE_EPOCH, where that is set. With --engine guestfs a kernel writes the files, at its own time.
+    but in place: only the boot loader's texts change. What lies around the disk is as in the release's files of the
+    same format. The same wish gives the same bytes; the changed files get the time $SOURCE_DATE_EPOCH, where that is
+    set. With --engine guestfs a kernel writes the files, at its own time.
     """
     wish = Wish(
         platform=platform,

@@ -137,7 +137,7 @@ def _date_and_time(modified: str) -> tuple[int, int]:
 
 
 class ZipFile(ForwardFile):
-    """A zip file that is compressed while it is read."""
+    """A zip file that is compressed while it is read; ``frame_size`` are the bytes around the compressed ones."""
 
     def __init__(self, content: Source, record: ZipRecord) -> None:
         if not 0 <= record.file_size <= MAX_CONTENT or len(record.name) > MAX_NAME:
@@ -146,8 +146,9 @@ class ZipFile(ForwardFile):
         self._record = record
         self._encoder = stream_encoder(record.deflate) if record.deflate is not None else None
         try:
-            frame = len(self._local(0) + self._descriptor(0) + self._directory(0, 0))  # whatever the sizes in it
-            self._data_size = record.file_size - frame
+            # the frame is as long whatever the sizes in it
+            self.frame_size = len(self._local(0) + self._descriptor(0) + self._directory(0, 0))
+            self._data_size = record.file_size - self.frame_size
             self._head = self._local(self._data_size)
             self._tail = self._descriptor(self._data_size)
             self._tail += self._directory(self._data_size, len(self._head) + self._data_size + len(self._tail))

@@ -1,7 +1,12 @@
 """The edits that make a wished image of the canonical disk: those that a build would make, in place.
 
-Source: osbuild ``stages/org.osbuild.coreos.platform`` and ``org.osbuild.zipl.inst``. Only the BLS entry,
-``console.cfg`` and, on s390x, what zipl writes change. A file that outgrows its blocks gets others.
+Which files those are follows from the disk. Today's builds write three, the BLS entry, ``console.cfg`` and
+``platforms.json``, of which the last is the same for all platforms. Builds of 2022 wrote the console's commands between
+marks in ``grub.cfg``, and those before changed the BLS entry alone. On s390x, what zipl writes changes as well. A file
+that outgrows its blocks gets others.
+
+Source: osbuild ``stages/org.osbuild.coreos.platform`` and ``org.osbuild.zipl.inst``; coreos-assembler
+``src/gf-platformid`` (2021) and ``src/gf-set-platform``.
 """
 
 from __future__ import annotations
@@ -27,10 +32,12 @@ from rehydrator.errors import UnsupportedError, UsageError
 from rehydrator.fs.ext4.c_ext4 import Incompat
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.ext4.free import free_runs
+from rehydrator.fs.probe import magic_of
 from rehydrator.manifest.schema import CANONICAL, EditedDisk
 from rehydrator.synthesis.wish import Wish
 
 _BOOT = "boot"
+_TYPE = "ext4"
 _MOMENT = "t0"
 
 
@@ -51,7 +58,11 @@ def recipe(base: Source, wish: Wish) -> EditedDisk:
     if wish.size and wish.size < base.size:
         raise UsageError("a disk can't be made smaller", expected=f"at least {base.size}", actual=wish.size)
     region = _boot_region(base)
-    fs = Ext4(Window(base, *region.extent))
+    boot = Window(base, *region.extent)
+    found = magic_of(boot)
+    if found is None or found.type != _TYPE:
+        raise UnsupportedError("the boot partition has no ext4", path=region.name, actual=found.type if found else "")
+    fs = Ext4(boot)
     if Incompat.RECOVER in fs.geometry.incompat:
         raise UnsupportedError("the journal of the boot partition was not replayed", path=region.name)
     texts = _texts(fs, wish)

@@ -50,18 +50,22 @@ class ReleaseMaker:
 
     def add(self, key: str, suffix: str, content: bytes, *, promise: bool = True) -> Path:
         """Add an artifact; a compression in ``suffix`` is applied, its content promised unless ``promise`` is false."""
-        name = f"fedora-coreos-{self.release}-{key}.{self.arch}" + (f".{suffix}" if suffix else "")
         compression = suffix.rpartition(".")[2]
         shipped = _COMPRESS[compression](content) if compression in _COMPRESS else content
+        path = self.ship(key, suffix, shipped)
+        if compression in _COMPRESS and promise:
+            self.images[key] |= {"uncompressed-sha256": sha256(content), "uncompressed-size": len(content)}
+            self.content[path.name.removesuffix(f".{compression}")] = content
+        else:
+            self.content[path.name] = shipped
+        return path
+
+    def ship(self, key: str, suffix: str, shipped: bytes) -> Path:
+        """Add an artifact as it is; nothing is promised of what it may hold compressed."""
+        name = f"fedora-coreos-{self.release}-{key}.{self.arch}" + (f".{suffix}" if suffix else "")
         path = self.directory / name
         path.write_bytes(shipped)
-        image: dict[str, Any] = {"path": name, "sha256": sha256(shipped), "size": len(shipped)}
-        if compression in _COMPRESS and promise:
-            image |= {"uncompressed-sha256": sha256(content), "uncompressed-size": len(content)}
-            self.content[name.removesuffix(f".{compression}")] = content
-        else:
-            self.content[name] = shipped
-        self.images[key] = image
+        self.images[key] = {"path": name, "sha256": sha256(shipped), "size": len(shipped)}
         return path
 
     def copy(self, root: Path) -> ReleaseMaker:
