@@ -59,16 +59,24 @@ def verify_stream(
 ) -> list[Finding]:
     """Compare manifests with stream metadata: the one that is given, else that of the store, if it has one.
 
-    What the given one does not list is wrong; what only one of them and the store's own metadata has, is said.
+    An artifact that the given one does not list is wrong; one that the store's own does not list is said, and so are
+    those that the store lacks, since it may be made of a part of the stream.
     """
-    own = StreamCheck(store.stream_metadata(), store.name / STREAM) if store.index.stream and given is None else None
-    stream = given or own
+    stream = given
     if stream is None:
-        return []
-    listed = [item for item in manifests if given or stream.lists(item)]
+        if store.index.stream is None:
+            return []
+        try:
+            stream = StreamCheck(store.stream_metadata(), store.name / STREAM)
+        except MismatchError as error:
+            return [Finding("the store's stream metadata", str(error))]
+    listed = [item for item in manifests if given is not None or stream.lists(item)]
     for item in manifests:
         if item not in listed:
             progress.say(f"{item.shipped.name} is not in the store's stream metadata")
+    everything = [item for arch in store.architectures for item in store.manifests(arch)]
+    for key in stream.missing(everything):
+        progress.say(f"{key} of the stream metadata is not in the store")
     return _each(listed, lambda item: f"{item.shipped.name} in the stream metadata", stream.check, progress, jobs)
 
 

@@ -264,6 +264,12 @@ def test_a_wrong_stream_in_the_store_is_noticed_without_being_asked(chain: Chain
     assert (result.code, "aws.x86_64.raw.gz is not in the store's stream metadata" in result.err) == (0, True)
 
 
+def test_artifacts_that_the_store_lacks_are_said(chain: Chain) -> None:
+    other_stream(chain, lambda all_: all_.update(azure=all_["aws"]))
+    result = fine("verify", "aws", "--store", chain.store, "--stream", chain.stream)
+    assert "x86_64 azure.raw.gz.disk of the stream metadata is not in the store" in result.err
+
+
 def test_signatures_that_cannot_be_checked_are_said(release_dir: Path, real_store: Path, tmp_path: Path) -> None:
     """A store that gives files back by content only has signatures that fit nothing of it."""
     signatory = Signatory(tmp_path, "release")
