@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,15 @@ from rehydrator.disk.source import BytesSource
 from rehydrator.explain.container import container_changes
 from rehydrator.explain.peel import Container, Opened
 from rehydrator.explain.tree import Report
+from rehydrator.layers.block_runs import BlockRun
+from rehydrator.layers.gzip_record import GzipRecord
+from rehydrator.layers.qcow2_record import QEMU_FEATURE_NAMES, Qcow2Record
+from rehydrator.layers.table import LayerRecord
 from rehydrator.layers.tar_record import TarMember, TarRecord
+from rehydrator.layers.vhd_record import VhdRecord
+from rehydrator.layers.vhdx_record import VhdxHeader, VhdxRecord
 from rehydrator.layers.vmdk_record import VmdkRecord
+from rehydrator.layers.zip_record import ZipEnd64, ZipLarge, ZipOther, ZipOwner, ZipRecord, ZipTimes
 from tests.support.cli import run
 from tests.support.disks import metal_disk
 from tests.support.explaining import check_account, compare_files
@@ -114,7 +122,18 @@ def test_zip_times(need: Callable[..., None], disk: Path, tmp_path: Path) -> Non
         os.utime(copy, (mtime, mtime))
         subprocess.run(["zip", "-9jq", tmp_path / f"{name}.zip", copy], check=True)
     report = compare_files(tmp_path / "one.zip", tmp_path / "two.zip")
-    check_same_disk(report, {"disk.raw last mod file time", "disk.raw extra field"})
+    check_same_disk(
+        report,
+        {
+            "disk.raw last mod file time",
+            "disk.raw extra field UT modified",
+            "disk.raw extra field UT accessed",
+            "disk.raw extra field of the directory UT modified",
+        },
+    )
+    told = {item.field: (item.a, item.b) for item in report.container}
+    times = ("2023-11-14 22:13:20 UTC", "2023-11-14 22:13:30 UTC")
+    assert told["disk.raw extra field UT modified"] == times
 
 
 @pytest.mark.oracle
@@ -133,11 +152,11 @@ def test_all_forms_tell_the_fields(need: Callable[..., None], disk: Path, tmp_pa
 # -- records that no tool has to write
 
 
-def wrapped(kind: str, record: TarRecord | VmdkRecord) -> Opened:
+def wrapped(kind: str, record: LayerRecord) -> Opened:
     return Opened("x", BytesSource(b""), containers=(Container(kind, record, ""),))
 
 
-def changes_of(kind: str, a: TarRecord | VmdkRecord, b: TarRecord | VmdkRecord) -> list[tuple[str, str, str]]:
+def changes_of(kind: str, a: LayerRecord, b: LayerRecord) -> list[tuple[str, str, str]]:
     return [(item.field, item.a, item.b) for item in container_changes(wrapped(kind, a), wrapped(kind, b))]
 
 
@@ -183,6 +202,105 @@ def test_descriptor_lines() -> None:
         ("descriptor extent", 'RW 8 SPARSE "x"', 'RW 9 SPARSE "x"'),
         ("deflate", "zlib-6", "zlib-5"),
     ]
+
+
+GUIDS = [str(uuid.UUID(int=number)) for number in range(8)]
+VHD = VhdRecord(800_000_000, GUIDS[0])
+HEADERS = (VhdxHeader(6, GUIDS[0], GUIDS[1]), VhdxHeader(7, GUIDS[0], GUIDS[1]))
+VHDX = VhdxRecord("QEMU v7", HEADERS, GUIDS[2], GUIDS[3:])
+ZIP = ZipRecord(900, "disk.raw", 1, "2026-11-26 09:00:00", extra=[ZipTimes(3, [1_700_000_000, 5]), ZipOwner(0, 0)])
+QCOW2 = Qcow2Record(file_size=1 << 20, l1_size=1)
+GZIP = GzipRecord(900, "gzip-9", name="disk.tar", mtime=1_700_000_000)
+
+# what differs in a record; the fields that explain tells, with both values
+GOLDEN: dict[str, tuple[LayerRecord, dict[str, object], list[tuple[str, str, str]]]] = {
+    "qcow2 features": (
+        QCOW2,
+        {"compatible_features": 1, "feature_names": QEMU_FEATURE_NAMES[:-1], "cluster_bits": 17},
+        [
+            ("cluster_bits", "16", "17"),
+            ("compatible_features", "0x0", "0x1"),
+            ("feature_names autoclear bit 1", "raw external data", "(none)"),
+        ],
+    ),
+    "qcow2 layout": (
+        QCOW2,
+        {"version": 2, "header_length": 72, "allocation": [BlockRun(7, 1), BlockRun(0, 2)]},
+        [
+            ("version", "3", "2"),
+            ("header_length", "112", "72"),
+            ("allocation", "nonzero", "[[7,1],[0,2]]"),
+        ],
+    ),
+    "vhd": (
+        VHD,
+        {"time_stamp": 800_000_060, "unique_id": GUIDS[7], "creator_application": "vbox"},
+        [
+            ("time_stamp", "2025-05-08 06:13:20 UTC", "2025-05-08 06:14:20 UTC"),
+            ("unique_id", GUIDS[0], GUIDS[7]),
+            ("creator_application", "qem2", "vbox"),
+        ],
+    ),
+    "vhdx": (
+        VHDX,
+        {"virtual_disk_id": GUIDS[0], "log": [*GUIDS[3:7], GUIDS[0]], "headers": (HEADERS[1], HEADERS[1])},
+        [
+            ("header 1 sequence_number", "6", "7"),
+            ("virtual_disk_id", GUIDS[2], GUIDS[0]),
+            ("log (1 of 5)", f"5 entries, number 4 is {GUIDS[7]}", f"5 entries, number 4 is {GUIDS[0]}"),
+        ],
+    ),
+    "gzip": (
+        GZIP,
+        {"name": None, "mtime": 0, "deflate": "gzip-6"},
+        [
+            ("deflate", "gzip-9", "gzip-6"),
+            ("name", "disk.tar", "(none)"),
+            ("mtime", "2023-11-14 22:13:20 UTC", "1970-01-01 00:00:00 UTC"),
+        ],
+    ),
+    "zip times": (
+        ZIP,
+        {"modified": "2026-11-26 09:00:02", "extra": [ZipTimes(3, [1_700_000_002, 6]), ZipOwner(0, 0)]},
+        [
+            ("disk.raw last mod file time", "2026-11-26 09:00:00", "2026-11-26 09:00:02"),
+            ("disk.raw extra field UT modified", "2023-11-14 22:13:20 UTC", "2023-11-14 22:13:22 UTC"),
+            ("disk.raw extra field UT accessed", "1970-01-01 00:00:05 UTC", "1970-01-01 00:00:06 UTC"),
+        ],
+    ),
+    "zip owner, sizes and others": (
+        ZIP,
+        {"extra": [ZipOwner(1000, 100), ZipLarge(2), ZipOther(0xCAFE, "ff")], "end64": ZipEnd64(), "flags": 8},
+        [
+            ("disk.raw general purpose bit flag", "0x0000", "0x0008"),
+            ("disk.raw extra field UT flags", "3", "(none)"),
+            ("disk.raw extra field UT modified", "2023-11-14 22:13:20 UTC", "(none)"),
+            ("disk.raw extra field UT accessed", "1970-01-01 00:00:05 UTC", "(none)"),
+            ("disk.raw extra field ux uid", "0", "1000"),
+            ("disk.raw extra field ux gid", "0", "100"),
+            ("disk.raw extra field zip64 sizes", "(none)", "2"),
+            ("disk.raw extra field 0xcafe", "(none)", "ff"),
+            ("zip64 end", "(none)", "{}"),
+        ],
+    ),
+    "tar": (
+        TarRecord([TarMember("disk.raw", 1_700_000_000)]),
+        {"members": [TarMember("disk.raw", 1_700_000_001, mode="0600", uname="core")], "style": "ustar"},
+        [
+            ("style", "gnu", "ustar"),
+            ("disk.raw mtime", "2023-11-14 22:13:20 UTC", "2023-11-14 22:13:21 UTC"),
+            ("disk.raw mode", "0644", "0600"),
+            ("disk.raw uname", "root", "core"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_fields_by_name(case: str) -> None:
+    record, changes, told = GOLDEN[case]
+    kind = str(record.__struct_config__.tag)
+    assert changes_of(kind, record, msgspec.structs.replace(record, **changes)) == told
 
 
 def test_times_without_a_calendar() -> None:

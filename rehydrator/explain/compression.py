@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-from contextlib import closing
 from pathlib import Path
 
 from rehydrator.disk.source import FileSource
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.gzip_read import read_header
-from rehydrator.layers.views import utc
+from rehydrator.layers.views import utc, view_of
+from rehydrator.layers.zip import read_headers
 from rehydrator.release.formats import Compression
 
 
@@ -36,18 +35,7 @@ def _gzip(path: Path) -> dict[str, object]:
 
 def _zip(path: Path) -> dict[str, object]:
     try:
-        with closing(zipfile.ZipFile(path)) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        with FileSource(path) as source:
+            return view_of(read_headers(source, path))
+    except (CorruptError, UnsupportedError):
         return {}  # decompressing tells what is wrong
-    return {
-        item.filename: {
-            "last mod file time": "{}-{:02}-{:02} {:02}:{:02}:{:02}".format(*item.date_time),
-            "general purpose bit flag": item.flag_bits,
-            "version made by": f"{item.create_system}/{item.create_version}",
-            "external file attributes": f"{item.external_attr:#x}",
-            "extra field": item.extra,
-            "compressed size": item.compress_size,
-        }
-        for item in members[:1]
-    }

@@ -20,10 +20,12 @@ from rehydrator.layers.tar_record import TarMember, TarRecord
 from rehydrator.layers.vhd_record import VhdRecord
 from rehydrator.layers.vhdx_record import VhdxRecord
 from rehydrator.layers.vmdk_record import VmdkRecord
+from rehydrator.layers.zip_record import ZipExtra, ZipLarge, ZipOther, ZipOwner, ZipRecord, ZipTimes
 
 View: TypeAlias = dict[str, object]
 
 _FEATURE_TYPES = ("incompatible", "compatible", "autoclear")
+_ZIP_TIMES = ("modified", "accessed", "created")  # by the bits of the flags
 _EXTENT_ACCESS = ("RW", "RDONLY", "NOACCESS")
 
 
@@ -43,6 +45,8 @@ def fields(record: msgspec.Struct) -> View:
 def qcow2(record: Qcow2Record) -> View:
     """Name the entries of the feature name table."""
     view = fields(record)
+    for kind in _FEATURE_TYPES:
+        view[f"{kind}_features"] = f"{view[f'{kind}_features']:#x}"
     view["feature_names"] = {
         f"{dict(enumerate(_FEATURE_TYPES)).get(item.feature_type, item.feature_type)} bit {item.bit}": item.name
         for item in record.feature_names
@@ -83,6 +87,36 @@ def vhdx(record: VhdxRecord) -> View:
 def gzip(record: GzipRecord) -> View:
     """Tell the time."""
     return {**fields(record), "mtime": utc(record.mtime)}
+
+
+def zip_file(record: ZipRecord) -> View:
+    """Name the fields as the specification does, those of extra fields by Info-ZIP's names; times that have a zone."""
+    member = {
+        "last mod file time": record.modified,
+        "general purpose bit flag": f"{record.flags:#06x}",
+        "version made by": f"{record.version_made_by >> 8}/{record.version_made_by & 0xFF}",
+        "version needed": record.version_needed,
+        "internal file attributes": f"{record.internal_attributes:#06x}",
+        "external file attributes": f"{record.external_attributes:#010x}",
+        "extra field": dict(_extra_fields(record.extra)),
+        "extra field of the directory": dict(_extra_fields(record.central_extra)),
+    }
+    return {record.name: member, "zip64 end": record.end64, "deflate": record.deflate, "file_size": record.file_size}
+
+
+def _extra_fields(extra: list[ZipExtra]) -> Iterator[tuple[str, object]]:
+    for item in extra:
+        match item:
+            case ZipTimes(flags=flags, seconds=seconds):
+                names = [name for bit, name in enumerate(_ZIP_TIMES) if flags >> bit & 1]
+                yield "UT flags", flags
+                yield from ((f"UT {name}", utc(value)) for name, value in zip(names, seconds, strict=False))
+            case ZipOwner(uid=uid, gid=gid):
+                yield from (("ux uid", uid), ("ux gid", gid))
+            case ZipLarge(sizes=sizes):
+                yield "zip64 sizes", sizes
+            case ZipOther(id=header_id, data=data):
+                yield f"{header_id:#06x}", data
 
 
 def tar(record: TarRecord) -> View:
@@ -134,6 +168,7 @@ _VIEWS: Mapping[type[Any], Callable[[Any], View]] = {
     VhdxRecord: vhdx,
     GzipRecord: gzip,
     TarRecord: tar,
+    ZipRecord: zip_file,
 }
 
 

@@ -61,10 +61,7 @@ class ZipLayer:
                 expected=f"at most {MAX_CONTENT}",
                 actual=member.size,
             )
-        with reading(path, at=lambda: member.central_at):
-            record = _record(member, outer.size)
-        encoder = None if member.central.compression_method == STORED else ""
-        record = compact(msgspec.structs.replace(record, deflate=encoder))
+        record = _looked(member, outer.size, path)
         sections = [Section(0, member.size, functools.partial(member_content, outer, member, path))]
         return Unwrapped(OnDemand(sections if member.size else [], path.name), record)
 
@@ -94,6 +91,17 @@ def _candidates(member: ZipMember) -> Iterator[str | None]:
         yield None
         return
     yield from candidates(_LEVELS.get(member.central.general_purpose_bit_flag & _EFFORT, ()))
+
+
+def read_headers(outer: Source, path: Path) -> ZipRecord:
+    """Return what the headers of a zip file tell, as :meth:`ZipLayer.look` does; nothing is decompressed."""
+    return _looked(read_member(outer, path), outer.size, path)
+
+
+def _looked(member: ZipMember, size: int, path: Path) -> ZipRecord:
+    with reading(path, at=lambda: member.central_at):
+        record = _record(member, size)
+    return compact(msgspec.structs.replace(record, deflate=None if member.central.compression_method == STORED else ""))
 
 
 def _record(member: ZipMember, size: int) -> ZipRecord:
