@@ -179,8 +179,7 @@ def test_a_kernel_sees_what_virt_ls_lists(
     tmp_path: Path,
 ) -> None:
     need("virt-ls")
-    fine("rehydrate", tmp_path, "--disk", "openstack", "--store", real_store)
-    [image] = tmp_path.iterdir()
+    image = _rehydrated(real_store, tmp_path)
     words: list[str | Path] = [
         "-lR",
         "--csv",
@@ -193,14 +192,61 @@ def test_a_kernel_sees_what_virt_ls_lists(
         "-a",
         image,
     ]
-    env = {**os.environ, **appliance_environment, "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
+    env = _emulated(appliance_environment)
     done = subprocess.run(["virt-ls", *words, "/"], env=env, stdout=subprocess.PIPE, check=True, text=True)
-    with Store(real_store) as store:
-        disk = body_source(store.manifest_by_key("x86_64", OPENSTACK), store)
-        seen = look(machine, disk, Checkers(machine, print)).volumes["p3 boot"].tree.nodes
+    seen = _boot_seen(real_store, machine)
     listed = dict(_listed(row) for row in csv.reader(io.StringIO(done.stdout)))
     unlisted = {path: replace(node, attributes=(), hard_link=_several(node.hard_link)) for path, node in seen.items()}
     assert unlisted == listed
+
+
+@pytest.mark.builder
+@pytest.mark.oracle
+def test_a_kernel_sees_what_guestfish_reads(
+    real_store: Path,
+    machine: Machine,
+    appliance_environment: dict[str, str],
+    need: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Checksums and SELinux labels of every file of the boot partition."""
+    need("guestfish")
+    image = _rehydrated(real_store, tmp_path)
+    seen = {path: node for path, node in _boot_seen(real_store, machine).items() if node.kind == "file"}
+    sums = tmp_path / "sums"
+    script = [f"add-drive {image} format:qcow2 readonly:true", "run", f"mount-ro {BOOT} /"]
+    script += [f"checksums-out sha256 / {sums}"]
+    script += [f"echo {path}\n-lgetxattr {path} security.selinux\necho" for path in seen]  # some have none
+    done = subprocess.run(
+        ["guestfish"],
+        input="\n".join(script),
+        env=_emulated(appliance_environment),
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    labels = dict(re.findall(r"^(/.*)\n([^/\n\0]+)", done.stdout, re.MULTILINE))
+    assert len(labels) > 3
+    assert labels == {path: item.value for path, node in seen.items() for item in node.attributes}
+    lines = (line.split("  .", 1) for line in sums.read_text().splitlines())
+    assert {path: digest for digest, path in lines} == {path: node.sha256 for path, node in seen.items()}
+
+
+def _rehydrated(store: Path, directory: Path) -> Path:
+    fine("rehydrate", directory, "--disk", "openstack", "--store", store)
+    [image] = directory.iterdir()
+    return image
+
+
+def _emulated(appliance_environment: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, **appliance_environment, "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
+
+
+def _boot_seen(path: Path, machine: Machine) -> dict[str, Node]:
+    """Return the files of the boot partition as ``verify --mount`` sees them."""
+    with Store(path) as store:
+        disk = body_source(store.manifest_by_key("x86_64", OPENSTACK), store)
+        return look(machine, disk, Checkers(machine, print)).volumes["p3 boot"].tree.nodes
 
 
 def _listed(row: list[str]) -> tuple[str, Node]:
