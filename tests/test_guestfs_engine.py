@@ -26,6 +26,7 @@ from rehydrator.errors import ExitCode, RehydratorError, UnsupportedError
 from tests.support.cli import PROGRAM, environment, fine, run
 
 FAKE = Path(__file__).parent / "support" / "fake_guestfs"
+REALLY_ACCESSIBLE = kvm.accessible
 QUICK = Guard(silence=0.3, start=1.0, call=0.5)
 
 
@@ -114,6 +115,19 @@ def test_the_user_may_ask_for_emulation(fake: Callable[[str], Fake], monkeypatch
     with Machine(1 << 20, print, guard=QUICK):
         pass
     assert found.machines == ["tcg"]
+
+
+def test_emulation_is_used_where_there_is_no_kvm(
+    fake: Callable[[str], Fake], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = fake("fine")
+    monkeypatch.setattr(kvm, "accessible", REALLY_ACCESSIBLE)
+    monkeypatch.setattr(kvm, "_DEVICE", tmp_path / "kvm")
+    said: list[str] = []
+    with Machine(1 << 20, said.append, guard=QUICK):
+        pass
+    assert (found.machines, said) == (["tcg"], [])
+    assert not kvm.verdict_file().exists()  # nothing was learned of KVM
 
 
 @pytest.mark.parametrize(

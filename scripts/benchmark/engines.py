@@ -38,7 +38,7 @@ def measure_engines(bench: Bench, report: Report) -> None:
     for row in rows:
         report.targets.append(Target(f"{row['artifact']}: replay by guestfs", _SECONDS, row["guestfs"], "s"))
     notes = [
-        f"the machine started in {started:.1f} s, once for all; the disks of both engines have the same sha256",
+        f"the machine started in {started:.1f} s, once for all; the disks of both engines are the same",
         "wall time of one replay each, without copying and hashing; the order is direct, then guestfs",
     ]
     report.tables.append(Table("engines", "Replay by both engines", _COLUMNS, rows, notes))
