@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rehydrator.codecs import c_xz, lzma2
 from rehydrator.codecs.c_xz import Check, IndexRecord
 from rehydrator.disk.source import BytesSource, Source
-from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
+from rehydrator.errors import CorruptError, MismatchError, OutputError, RehydratorError, UnsupportedError
 from rehydrator.layers.table import format_of
 from rehydrator.layers.xz import XzLayer
 from rehydrator.layers.xz_read import read_layout
@@ -293,6 +293,16 @@ def test_a_content_that_does_not_belong_to_the_record(change: int) -> None:
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(UnsupportedError, match="unknown LZMA2 encoder"):
         LAYER.wrap(BytesSource(b"x"), XzRecord(100, name))
+
+
+def test_too_little_memory_for_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    encoder = lzma2.encoder("liblzma-9")
+    monkeypatch.setattr(lzma, "LZMACompressor", refuse)
+    with pytest.raises(OutputError, match="no memory for liblzma's encoder at preset 9"):
+        encoder.whole_block(b"x", Check.CRC64)
 
 
 def test_another_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

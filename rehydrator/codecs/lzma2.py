@@ -22,7 +22,7 @@ import msgspec
 from rehydrator.codecs.c_xz import Check, StreamFooter, StreamHeader, index_size, padding, parse_index
 from rehydrator.codecs.deflate import test_text
 from rehydrator.disk.extents import CHUNK, Data, is_zero
-from rehydrator.errors import UnsupportedError
+from rehydrator.errors import OutputError, UnsupportedError
 
 KIB, MIB = 1 << 10, 1 << 20
 DICTIONARY_SIZES = (256 * KIB, 1 * MIB, 2 * MIB, 4 * MIB, 4 * MIB, 8 * MIB, 8 * MIB, 16 * MIB, 32 * MIB, 64 * MIB)
@@ -127,7 +127,13 @@ def candidates(dictionary_size: int) -> list[str]:
 def _stream(preset: int, content: Iterable[Data], check: Check) -> Generator[bytes, None, None]:
     """Yield a .xz file of one block: liblzma computes the check as well."""
     filters = [{"id": lzma.FILTER_LZMA2, "preset": preset}]
-    stream = lzma.LZMACompressor(lzma.FORMAT_XZ, check=check, filters=filters)
+    try:
+        stream = lzma.LZMACompressor(lzma.FORMAT_XZ, check=check, filters=filters)
+    except MemoryError as error:
+        raise OutputError(
+            f"no memory for liblzma's encoder at preset {preset & ~lzma.PRESET_EXTREME}",
+            hint=f"It takes up to {_MEMORY >> 20} MiB; files that are not compressed need none",
+        ) from error
     for item in content:
         view = memoryview(item)
         for at in range(0, len(view), CHUNK):
