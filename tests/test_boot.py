@@ -92,6 +92,9 @@ DAMAGES = {
     ),
 }
 
+SYNTHESIZED = {"x86_64 BIOS": "vmdk", ZIPL.name: "qcow2"}  # machine and format
+WISHED = "rehydrator.wish=1"
+
 
 class Images:
     """The rehydrated images and what their consoles said: each is started once, as many at a time as there are CPUs."""
@@ -171,12 +174,26 @@ def damaged(images: Images) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def started(images: Images, stale: Path, damaged: dict[str, Path]) -> Images:
+def synthesized(images: Images, store: Path) -> dict[str, Path]:
+    """By machine, the image of a platform that the release does not have, with an argument and of another size."""
+    found = {}
+    for name, suffix in SYNTHESIZED.items():
+        arch = BY_NAME[name].arch
+        words = ["--arch", arch, "--format", suffix, "--size", "1536M", "--kargs", WISHED]
+        fine("synthesize", "new", images.changed, *words, "--store", store)
+        found[name] = next(images.changed.glob(f"*-new.{arch}.{suffix}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def started(images: Images, stale: Path, damaged: dict[str, Path], synthesized: dict[str, Path]) -> Images:
     """All guests on their way, as far as they can be emulated here."""
     for machine in MACHINES:
         images.start(machine.name, machine, images.path("openstack", machine.arch))
     for name, damage in DAMAGES.items():
         images.start(name, BY_NAME[damage.machine], damaged[name])
+    for name, image in synthesized.items():
+        images.start(f"synthesized {name}", BY_NAME[name], image)
     images.start("stale", ZIPL, stale)
     images.start("metal4k", ZIPL, images.path("metal4k", "s390x"), LARGE_SECTOR)
     return images
@@ -215,6 +232,16 @@ def test_a_rehydrated_image_boots(console: Callable[[str, Machine], Console], na
     found = console(name, BY_NAME[name])
     assert ids(found) == [f"{ID}openstack"]
     assert "ignition.firstboot" in (found.command_line or "").split()
+
+
+@pytest.mark.parametrize("name", SYNTHESIZED)
+def test_a_synthesized_image_boots(
+    console: Callable[[str, Machine], Console], synthesized: dict[str, Path], name: str
+) -> None:
+    found = console(f"synthesized {name}", BY_NAME[name])
+    assert ids(found) == [f"{ID}new"]
+    assert {WISHED, "ignition.firstboot"} <= set((found.command_line or "").split())
+    assert errors(synthesized[name]) == {}
 
 
 @pytest.mark.parametrize("name", DAMAGES)
