@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,9 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from rehydrator.codecs.deflate_pool import Work
+from rehydrator.disk.sink import HashSink, copy
+from rehydrator.disk.source import Source
 from rehydrator.errors import UnsupportedError
+from rehydrator.layers import packed
+from rehydrator.store.reader import Store
 from rehydrator.synthesis.ovf import with_disk
 from rehydrator.synthesis.usual import FORMATS
+from rehydrator.synthesis.wish import Wish
+from rehydrator.synthesize import synthesis
 from release_builder import oci, ova
 from release_builder.tools import Runner
 from tests.support.cli import fine
@@ -251,6 +259,22 @@ def test_gcp_archive_is_what_tar_and_gzip_write(store: Path, raw: Path, tmp_path
     os.utime(disk, (EPOCH, EPOCH))
     gcp(disk, tmp_path / "theirs")
     assert made.read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+@pytest.mark.parametrize(("platform", "name"), [("other", "vmdk"), ("other", "ova"), ("nutanix", "qcow2")])
+def test_a_chunk_is_compressed_once(platform: str, name: str, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressed: list[int] = []
+
+    def counted(disk: Source, number: int, packing: packed.Packing) -> Work[bytes | None]:
+        compressed.append(number)
+        return once(disk, number, packing)
+
+    once = packed.compression
+    monkeypatch.setattr(packed, "compression", counted)
+    with Store(shipped) as store, contextlib.closing(HashSink()) as sink:
+        copy(synthesis(store, "x86_64", Wish(platform=platform), name).content, sink)
+    assert compressed
+    assert compressed == sorted(set(compressed))
 
 
 # -- archives that describe their disk

@@ -7,7 +7,7 @@ import io
 import random
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehydrator.binary import Structure
-from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import BytesSource, Source
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
 from rehydrator.layers.c_zip import CentralDirectoryHeader, EndLocator64, EndRecord, EndRecord64, LocalFileHeader
 from rehydrator.layers.table import format_of
-from rehydrator.layers.zip import ZipFile, ZipLayer
+from rehydrator.layers.zip import ZipLayer
 from rehydrator.layers.zip_end import pack_end64
 from rehydrator.layers.zip_extra import pack_extra, parse_extra
+from rehydrator.layers.zip_frame import zip_frame
 from rehydrator.layers.zip_read import member_content, read_member
 from rehydrator.layers.zip_record import ZipEnd64, ZipExtra, ZipLarge, ZipOther, ZipOwner, ZipRecord, ZipTimes
 from tests.support.containers import check_complete
@@ -130,21 +130,6 @@ def test_ends_of_zip64_by_python(monkeypatch: pytest.MonkeyPatch, limit: int) ->
     assert record.end64 == (ZipEnd64(45, 45, offset_twice=True) if limit == 1000 else None)
 
 
-class Zeros(Source):
-    """Nothing but zeros."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return zeros."""
-        return bytes(length)
-
-    def extents(self) -> Iterator[Extent]:
-        """Yield nothing."""
-        yield from ()
-
-
 def test_a_large_member_gets_a_far_directory() -> None:
     """Of 5 GiB that are stored: the end of the file as its structures say it."""
     size = 5 << 30
@@ -153,10 +138,8 @@ def test_a_large_member_gets_a_far_directory() -> None:
                        end64=ZipEnd64())  # fmt: skip
     head = LocalFileHeader.SIZE + 1 + 20
     directory = CentralDirectoryHeader.SIZE + 1 + 20
-    whole = head + size + directory + EndRecord64.SIZE + EndLocator64.SIZE + EndRecord.SIZE
-    made = ZipFile(Zeros(size), msgspec.structs.replace(record, file_size=whole))
-    tail = made._tail
-    assert len(tail) == whole - head - size
+    tail = zip_frame(record, size, size).tail
+    assert len(tail) == directory + EndRecord64.SIZE + EndLocator64.SIZE + EndRecord.SIZE
     end64 = EndRecord64.parse(tail, directory)
     assert (end64.central_directory_offset, end64.central_directory_size) == (head + size, directory)
     assert EndLocator64.parse(tail, directory + EndRecord64.SIZE).end_record_offset == head + size + directory

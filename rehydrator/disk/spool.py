@@ -33,7 +33,7 @@ def nameless() -> IO[bytes]:
 def no_room(name: str, error: OSError) -> OutputError:
     """Return the error of a full disk; ``name`` is what was being decompressed."""
     hint = "Free some space or set TMPDIR"
-    return OutputError(f"no room for decompressing {name}: {error.strerror}", hint=hint)
+    return OutputError(f"no room in TMPDIR for {name}: {error.strerror}", hint=hint)
 
 
 def spooled(pieces: Iterable[Data], name: str = "") -> FileSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from array import array
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from rehydrator.codecs.deflate_pool import ReadAhead, Work
 from rehydrator.codecs.patches import Patch, Patches, patch_for
 from rehydrator.disk.extents import Data
 from rehydrator.disk.source import Source
+from rehydrator.disk.spool import spooled
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.packed_record import Patched
 
@@ -198,22 +200,31 @@ class Packer:
     """The compressed chunks ``numbers`` of a disk, made ahead of a reader that goes through them in order.
 
     ``finish`` turns a position and what the chunk was compressed to into what the file holds. None stands for a
-    chunk that the format has no room for.
+    chunk that the format has no room for. ``kept`` are the chunks where they were compressed before.
     """
 
     def __init__(
-        self, disk: Source, numbers: Sequence[int], packing: Packing, finish: Callable[[int, bytes | None], bytes]
+        self,
+        disk: Source,
+        numbers: Sequence[int],
+        packing: Packing,
+        finish: Callable[[int, bytes | None], bytes],
+        kept: Compressed | None = None,
     ) -> None:
         self._disk = disk
         self._numbers = numbers
         self._packing = packing
         self._finish = finish
+        self._kept = kept
         self._made = ReadAhead(len(numbers), self._prepare, ahead=ahead_for(packing.chunk_size))
 
     def __getitem__(self, position: int) -> bytes:
         return self._made[position]
 
     def _prepare(self, position: int) -> Work[bytes]:
+        if self._kept is not None:
+            made = self._kept[position]
+            return lambda: self._finish(position, made)
         work = compression(self._disk, self._numbers[position], self._packing)
         return lambda: self._finish(position, work())
 
@@ -231,16 +242,30 @@ def compression(disk: Source, number: int, packing: Packing) -> Work[bytes | Non
     return work
 
 
-def sizes_of(disk: Source, numbers: Sequence[int], packing: Packing) -> Iterator[int]:
-    """Compress all chunks only to learn their sizes; 0 for one that the format has no room for."""
-    made = ReadAhead(
-        len(numbers), lambda at: _length(compression(disk, numbers[at], packing)), ahead=ahead_for(packing.chunk_size)
-    )
-    return (made[position] for position in range(len(numbers)))
+class Compressed:
+    """The compressed chunks of a disk in a nameless file under TMPDIR, for formats that tell their sizes first.
 
+    ``sizes`` are those of all chunks, 0 for one that the format has no room for. Indexing counts the others only.
+    Raises OutputError where there is no room for the file.
+    """
 
-def _length(work: Work[bytes | None]) -> Work[int]:
-    return lambda: len(work() or b"")
+    def __init__(self, disk: Source, numbers: Sequence[int], packing: Packing) -> None:
+        self.sizes = array("I")
+        self._content = spooled(self._pieces(disk, numbers, packing), "compressed chunks")
+        self._starts = array("Q", itertools.accumulate(filter(None, self.sizes), initial=0))
+
+    def _pieces(self, disk: Source, numbers: Sequence[int], packing: Packing) -> Iterator[bytes]:
+        made = ReadAhead(
+            len(numbers), lambda at: compression(disk, numbers[at], packing), ahead=ahead_for(packing.chunk_size)
+        )
+        for position in range(len(numbers)):
+            piece = made[position] or b""
+            self.sizes.append(len(piece))
+            yield piece
+
+    def __getitem__(self, position: int) -> bytes:
+        start, end = self._starts[position : position + 2]
+        return bytes(self._content.read(start, end - start))
 
 
 def split_tables(tables: Sequence[bytes], patched: Patched | None) -> tuple[bytes | None, Patches]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import bisect
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from rehydrator.codecs.patches import Patches
 from rehydrator.disk.extents import Data, Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError
 from rehydrator.layers import size_table
-from rehydrator.layers.block_runs import nonzero_runs
+from rehydrator.layers.block_runs import BlockRun, nonzero_runs
 from rehydrator.layers.c_qcow2 import (
     DEFAULT_REFCOUNT_ORDER,
     ENTRY_SIZE,
@@ -30,16 +31,21 @@ from rehydrator.layers.c_qcow2 import (
     Header,
     HeaderV3,
 )
-from rehydrator.layers.packed import Packer, Packing, sizes_of, split_tables
+from rehydrator.layers.packed import Compressed, Packer, Packing, split_tables
 from rehydrator.layers.qcow2_disk import encoder_of, shape_of
 from rehydrator.layers.qcow2_layout import Layout, sequential, use_of
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 
 
 class Qcow2Image(Source):
-    """A qcow2 file computed from its disk and record; tables are made when they are read."""
+    """A qcow2 file computed from its disk and record; tables are made when they are read.
 
-    def __init__(self, disk: Source, record: Qcow2Record, tables: Sequence[bytes] = ()) -> None:
+    ``kept`` are the compressed clusters where they were made before; then there are no tables.
+    """
+
+    def __init__(
+        self, disk: Source, record: Qcow2Record, tables: Sequence[bytes] = (), kept: Compressed | None = None
+    ) -> None:
         _check_record(record, disk)
         self._disk = disk
         self._record = record
@@ -47,8 +53,8 @@ class Qcow2Image(Source):
         self.size = record.file_size
         sizes, patches = split_tables(tables, record.patched)
         if record.encoder:
-            self._packing = Packing(encoder_of(record), shape_of(record), self._cluster, patches, padded=True)
-        self._layout = self._lay_out(sizes)
+            self._packing = packing_of(record, patches)
+        self._layout = self._lay_out(sizes, kept)
         if self._layout.overlap() is not None:
             raise MismatchError("the qcow2 record uses a cluster twice")
         last = self._layout.runs[-1]
@@ -59,7 +65,7 @@ class Qcow2Image(Source):
                 actual=f"{last.host + last.count} clusters",
             )
 
-    def _lay_out(self, table: bytes | None) -> Layout:
+    def _lay_out(self, table: bytes | None, kept: Compressed | None) -> Layout:
         record = self._record
         if record.placement != "sequential":
             return Layout(record.placement)
@@ -70,14 +76,14 @@ class Qcow2Image(Source):
             return sequential(record, allocated)
         count = sum(run.count for run in allocated)
         if table is None:
-            numbers = array("Q", (guest for run in allocated for guest in range(run.start, run.end)))
-            sizes: Sequence[int] = array("I", sizes_of(self._disk, numbers, self._packing))
+            kept = kept or compressed_clusters(self._disk, allocated, self._packing)
+            sizes = kept.sizes
         else:
             sizes = size_table.parse(table, count, _size_width(record))
         if count and max(sizes) >= self._cluster:
             raise MismatchError("the qcow2 record has a compressed cluster of impossible size", actual=max(sizes))
         layout = sequential(record, allocated, sizes)
-        self._packer = Packer(self._disk, layout.compressed.guests, self._packing, self._finish)
+        self._packer = Packer(self._disk, layout.compressed.guests, self._packing, self._finish, kept)
         return layout
 
     def _finish(self, position: int, made: bytes | None) -> bytes:
@@ -264,6 +270,17 @@ class Qcow2Image(Source):
             if record.header_length > len(header):
                 header += bytes([record.compression_type])
         return header.ljust(record.header_length, b"\0") + _extensions(record)
+
+
+def packing_of(record: Qcow2Record, patches: Patches) -> Packing:
+    """Return how the clusters are compressed."""
+    return Packing(encoder_of(record), shape_of(record), record.cluster_size, patches, padded=True)
+
+
+def compressed_clusters(disk: Source, allocated: Iterable[BlockRun], packing: Packing) -> Compressed:
+    """Compress all allocated clusters, in the order of their allocation."""
+    numbers = array("Q", (guest for run in allocated for guest in range(run.start, run.end)))
+    return Compressed(disk, numbers, packing)
 
 
 def pack_sizes(sizes: Sequence[int], record: Qcow2Record) -> bytes:

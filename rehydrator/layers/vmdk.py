@@ -31,7 +31,7 @@ from rehydrator.layers.c_vmdk import (
     SparseExtentHeader,
 )
 from rehydrator.layers.exactness import check_exact, reading
-from rehydrator.layers.packed import Packer, Packing, find_encoder, sizes_of, split_tables, survey
+from rehydrator.layers.packed import Compressed, Packer, Packing, find_encoder, split_tables, survey
 from rehydrator.layers.packed_record import words
 from rehydrator.layers.vmdk_read import VmdkDisk, read_structure
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
@@ -103,7 +103,12 @@ class VmdkImage(Source):
         self._grains = array.array("I", _numbers(runs, self._geometry.grains))
         table, patches = split_tables(tables, record.patched)
         packing = Packing(deflate.encoder(record.deflate), USUAL, record.grain_size * SECTOR, patches, padded=False)
-        sizes = self._sizes(table, packing)
+        kept = None
+        if table is None:
+            kept = Compressed(disk, self._grains, packing)
+            sizes: Sequence[int] = array.array("I", map(_sectors, kept.sizes))
+        else:
+            sizes = self._given(table)
         self._starts = array.array("I", itertools.accumulate(sizes, initial=self._geometry.overhead))
         padding = (
             whole_grain_padding(record.grain_size, sizes[-1] if sizes else None)
@@ -112,13 +117,10 @@ class VmdkImage(Source):
         )
         self.size = (self._starts[-1] + padding) * SECTOR
         self._head = self._make_head()
-        self._stored = Packer(disk, self._grains, packing, self._finish)
+        self._stored = Packer(disk, self._grains, packing, self._finish, kept)
 
-    def _sizes(self, table: bytes | None, packing: Packing) -> bytes:
-        """Return the sectors that each grain takes."""
-        if table is None:
-            found = sizes_of(self._disk, self._grains, packing)
-            return bytes(-(-(GrainMarker.SIZE + size) // SECTOR) for size in found)
+    def _given(self, table: bytes) -> bytes:
+        """Return the sectors that each grain takes, as the record's table says."""
         if len(table) != len(self._grains):
             raise MismatchError(
                 "the disk does not fit the VMDK record", expected=f"{len(table)} grains", actual=len(self._grains)
@@ -203,6 +205,11 @@ class VmdkImage(Source):
             if geometry.tables:
                 _put(head, geometry.table_at(directory, 0), _little_endian(entries))
         return bytes(head)
+
+
+def _sectors(size: int) -> int:
+    """Return the sectors of a grain that is compressed to ``size`` bytes."""
+    return -(-(GrainMarker.SIZE + size) // SECTOR)
 
 
 def _put(head: bytearray, sector: int, data: bytes) -> None:

@@ -15,30 +15,17 @@ from rehydrator.disk.on_demand import OnDemand, Section
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
-from rehydrator.layers.c_zip import (
-    ALL_ONES,
-    CENTRAL_MAGIC,
-    DEFLATED,
-    DESCRIPTOR_MAGIC,
-    MAGIC,
-    STORED,
-    CentralDirectoryHeader,
-    DataDescriptor,
-    DataDescriptor64,
-    Flag,
-    LocalFileHeader,
-)
+from rehydrator.layers.c_zip import STORED, CentralDirectoryHeader, Flag
 from rehydrator.layers.exactness import reading
 from rehydrator.layers.forward import CheckedContent, ForwardFile, matching
 from rehydrator.layers.gzip_read import MAX_CONTENT, MAX_NAME
-from rehydrator.layers.zip_end import end_record, pack_end64
-from rehydrator.layers.zip_extra import pack_extra, parse_extra
+from rehydrator.layers.zip_extra import parse_extra
+from rehydrator.layers.zip_frame import FIRST_YEAR, zip_frame
 from rehydrator.layers.zip_read import ZipMember, member_content, read_member
-from rehydrator.layers.zip_record import ZipExtra, ZipLarge, ZipRecord
+from rehydrator.layers.zip_record import ZipRecord
 
 _EFFORT = Flag.MAXIMUM | Flag.FAST
 _LEVELS = {int(Flag.MAXIMUM): (9, 8), int(Flag.FAST): (2, 1), int(_EFFORT): (1,)}
-_FIRST_YEAR = 1980
 
 
 class ZipLayer:
@@ -134,18 +121,12 @@ def _record(member: ZipMember, size: int) -> ZipRecord:
 
 def _moment(date: int, time: int) -> str:
     """Tell a date and time of MS-DOS: bits 9, 5 and 4 are where year, month and the two-second steps end."""
-    day = datetime.datetime(_FIRST_YEAR + (date >> 9), date >> 5 & 15, date & 31)
+    day = datetime.datetime(FIRST_YEAR + (date >> 9), date >> 5 & 15, date & 31)
     return day.replace(hour=time >> 11, minute=time >> 5 & 63, second=(time & 31) * 2).isoformat(" ")
 
 
-def _date_and_time(modified: str) -> tuple[int, int]:
-    moment = datetime.datetime.fromisoformat(modified)
-    date = moment.year - _FIRST_YEAR << 9 | moment.month << 5 | moment.day
-    return date, moment.hour << 11 | moment.minute << 5 | moment.second // 2
-
-
 class ZipFile(ForwardFile):
-    """A zip file that is compressed while it is read; ``frame_size`` are the bytes around the compressed ones."""
+    """A zip file that is compressed while it is read."""
 
     def __init__(self, content: Source, record: ZipRecord) -> None:
         if not 0 <= record.file_size <= MAX_CONTENT or len(record.name) > MAX_NAME:
@@ -154,12 +135,8 @@ class ZipFile(ForwardFile):
         self._record = record
         self._encoder = stream_encoder(record.deflate) if record.deflate is not None else None
         try:
-            # the frame is as long whatever the sizes in it
-            self.frame_size = len(self._local(0) + self._descriptor(0) + self._directory(0, 0))
-            self._data_size = record.file_size - self.frame_size
-            self._head = self._local(self._data_size)
-            self._tail = self._descriptor(self._data_size)
-            self._tail += self._directory(self._data_size, len(self._head) + self._data_size + len(self._tail))
+            self._data_size = record.file_size - zip_frame(record, content.size, 0).size
+            self._frame = zip_frame(record, content.size, self._data_size)
         except (ValueError, struct.error) as error:
             raise MismatchError(f"the zip record holds impossible values: {error}") from error
         super().__init__(record.file_size)
@@ -167,90 +144,11 @@ class ZipFile(ForwardFile):
     def stream(self) -> Generator[bytes, None, None]:
         """Yield the file in pieces; raises MismatchError for content of another CRC or compressed size."""
         content = CheckedContent(self._content)
-        yield self._head
+        yield self._frame.head
         size = 0
         for piece in map(bytes, content) if self._encoder is None else self._encoder(iter(content)):
             size += len(piece)
             yield piece
         if (size, content.crc32) != (self._data_size, self._record.crc32):
             raise MismatchError("the content does not compress to the recorded size", expected=self._data_size)
-        yield self._tail
-
-    @property
-    def _streamed(self) -> bool:
-        return bool(self._record.flags & Flag.DESCRIPTOR)
-
-    @property
-    def _method(self) -> int:
-        return STORED if self._record.deflate is None else DEFLATED
-
-    def _local(self, data_size: int) -> bytes:
-        record = self._record
-        large = _large(record.extra)
-        # Info-ZIP knows the size of a file that it reads, and not that of what it will write, unless both are the same.
-        sizes = [0, 0] if self._streamed and large else [self._content.size, data_size]
-        if self._streamed and self._method == DEFLATED:
-            sizes[1] = 0
-        date, time = _date_and_time(record.modified)
-        extra = pack_extra(record.extra, sizes)
-        name = record.name.encode("latin-1")
-        header = LocalFileHeader(
-            signature=MAGIC,
-            version_needed=record.version_needed,
-            general_purpose_bit_flag=record.flags,
-            compression_method=self._method,
-            last_mod_file_time=time,
-            last_mod_file_date=date,
-            crc_32=0 if self._streamed else record.crc32,
-            compressed_size=ALL_ONES if large > 1 else sizes[1],
-            uncompressed_size=ALL_ONES if large else sizes[0],
-            file_name_length=len(name),
-            extra_field_length=len(extra),
-        )
-        return header.pack() + name + extra
-
-    def _descriptor(self, data_size: int) -> bytes:
-        if not self._streamed:
-            return b""
-        form = DataDescriptor64 if _large(self._record.extra) else DataDescriptor
-        return form(
-            signature=DESCRIPTOR_MAGIC,
-            crc_32=self._record.crc32,
-            compressed_size=data_size,
-            uncompressed_size=self._content.size,
-        ).pack()
-
-    def _directory(self, data_size: int, at: int) -> bytes:
-        """Return the central directory, which lies at byte ``at``, and the end records."""
-        record = self._record
-        large = _large(record.central_extra)
-        date, time = _date_and_time(record.modified)
-        extra = pack_extra(record.central_extra, [self._content.size, data_size])
-        name = record.name.encode("latin-1")
-        header = CentralDirectoryHeader(
-            signature=CENTRAL_MAGIC,
-            version_made_by=record.version_made_by,
-            version_needed=record.version_needed,
-            general_purpose_bit_flag=record.flags,
-            compression_method=self._method,
-            last_mod_file_time=time,
-            last_mod_file_date=date,
-            crc_32=record.crc32,
-            compressed_size=ALL_ONES if large > 1 else data_size,
-            uncompressed_size=ALL_ONES if large else self._content.size,
-            file_name_length=len(name),
-            extra_field_length=len(extra),
-            file_comment_length=0,
-            disk_number_start=0,
-            internal_file_attributes=record.internal_attributes,
-            external_file_attributes=record.external_attributes,
-            relative_offset_of_local_header=0,
-        )
-        directory = header.pack() + name + extra
-        end64 = b"" if record.end64 is None else pack_end64(record.end64, at, len(directory))
-        return directory + end64 + end_record(at, len(directory), record.end64).pack()
-
-
-def _large(extra: Sequence[ZipExtra]) -> int:
-    """Return how many sizes lie in a field of zip64."""
-    return next((item.sizes for item in extra if isinstance(item, ZipLarge)), 0)
+        yield self._frame.tail

@@ -6,22 +6,24 @@ What the head of a file tells about its rest is made first: compressed content g
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
 from rehydrator.codecs.deflate_stream import stream_encoder
-from rehydrator.disk.source import Source
+from rehydrator.disk.composed import Joined
+from rehydrator.disk.source import BytesSource, Source
 from rehydrator.disk.spool import spooled
-from rehydrator.errors import UnsupportedError
+from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.layers.c_tar import Type
 from rehydrator.layers.forward import CheckedContent
 from rehydrator.layers.gzip import GzipFile
 from rehydrator.layers.gzip_record import GzipRecord
 from rehydrator.layers.tar import TarImage
 from rehydrator.layers.tar_record import TarMember, TarRecord
-from rehydrator.layers.zip import ZipFile
+from rehydrator.layers.zip_frame import FIRST_YEAR, zip_frame
 from rehydrator.layers.zip_record import ZipExtra, ZipRecord, ZipTimes
 from rehydrator.synthesis import oci, ovf
 from rehydrator.synthesis.made import Made, digest_of
@@ -30,7 +32,7 @@ _OVF = ".ovf"
 _SEALS = (".mf", ".cert")  # digests and signatures of an OVA's other members
 _PAX_RECORD = re.compile(r"\d+ ([^=]+)=(.*)")
 _PAX_TIMES = ("mtime", "atime", "ctime")  # a moment in whole seconds stands in the header
-_FIRST_YEAR_OF_DOS = datetime(1980, 1, 1, tzinfo=UTC)
+_FIRST_MOMENT_OF_DOS = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC)
 
 
 def gzip(record: GzipRecord, content: Source, made: Made) -> Source:
@@ -44,11 +46,11 @@ def gzip(record: GzipRecord, content: Source, made: Made) -> Source:
 
 
 def zip_(record: ZipRecord, content: Source, made: Made) -> Source:
-    """Compress with the record's encoder, once to learn the size that the header tells and once while it is read."""
+    """Compress with the record's encoder; the headers tell the time of the change."""
     checked = CheckedContent(content)
     encoder = None if record.deflate is None else stream_encoder(record.deflate)
-    size = sum(map(len, checked if encoder is None else encoder(iter(checked))))
-    modified = max(made.moment, _FIRST_YEAR_OF_DOS).replace(tzinfo=None, microsecond=0)
+    data = spooled(checked if encoder is None else encoder(iter(checked)), made.stem)
+    modified = max(made.moment, _FIRST_MOMENT_OF_DOS).replace(tzinfo=None, microsecond=0)
     fresh = replace(
         record,
         name=made.renamed(record.name),
@@ -57,8 +59,11 @@ def zip_(record: ZipRecord, content: Source, made: Made) -> Source:
         extra=_at(record.extra, made.epoch),
         central_extra=_at(record.central_extra, made.epoch),
     )
-    frame = ZipFile(content, replace(fresh, file_size=content.size)).frame_size  # which no size in it changes
-    return ZipFile(content, replace(fresh, file_size=frame + size))
+    try:
+        frame = zip_frame(fresh, content.size, data.size)
+    except (ValueError, struct.error) as error:
+        raise MismatchError(f"a zip file can't tell this: {error}") from error
+    return Joined([BytesSource(frame.head), data, BytesSource(frame.tail)])
 
 
 def _at(extra: Sequence[ZipExtra], epoch: int) -> list[ZipExtra]:

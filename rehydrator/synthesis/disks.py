@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from array import array
 
 from msgspec.structs import replace
 
@@ -14,9 +13,7 @@ from rehydrator.layers.block_runs import nonzero_runs
 from rehydrator.layers.c_qcow2 import ENTRY_SIZE, REFCOUNT_SIZE
 from rehydrator.layers.c_vhd import EPOCH
 from rehydrator.layers.c_vmdk import SECTOR
-from rehydrator.layers.packed import Packing, sizes_of
-from rehydrator.layers.qcow2_disk import encoder_of, shape_of
-from rehydrator.layers.qcow2_image import Qcow2Image, pack_sizes
+from rehydrator.layers.qcow2_image import Qcow2Image, compressed_clusters, packing_of
 from rehydrator.layers.qcow2_layout import Layout, sequential
 from rehydrator.layers.qcow2_record import QEMU_REFCOUNT_BLOCKS, Kind, Qcow2Record
 from rehydrator.layers.vhd import VhdLayer
@@ -49,11 +46,8 @@ def qcow2(record: Qcow2Record, disk: Source, _made: Made) -> Source:
         encoder=record.encoder,
     )
     allocated = list(nonzero_runs(disk.nonzero(), size))
-    sizes: array[int] | None = None
-    if record.encoder:
-        packing = Packing(encoder_of(fresh), shape_of(fresh), size, Patches(), padded=True)
-        numbers = array("Q", (guest for run in allocated for guest in range(run.start, run.end)))
-        sizes = array("I", sizes_of(disk, numbers, packing))
+    kept = compressed_clusters(disk, allocated, packing_of(fresh, Patches())) if record.encoder else None
+    sizes = None if kept is None else kept.sizes
     per_block = size // REFCOUNT_SIZE
     clusters, blocks = 1, 0
     while blocks * per_block < clusters:  # another refcount block may be the cluster that needs one more
@@ -63,7 +57,7 @@ def qcow2(record: Qcow2Record, disk: Source, _made: Made) -> Source:
         layout = sequential(fresh, allocated, sizes)
         clusters = layout.runs[-1].host + layout.runs[-1].count
     fresh = replace(fresh, file_size=_end(layout, size))
-    return Qcow2Image(disk, fresh, [] if sizes is None else [pack_sizes(sizes, fresh)])
+    return Qcow2Image(disk, fresh, kept=kept)
 
 
 def _end(layout: Layout, cluster_size: int) -> int:
