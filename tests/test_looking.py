@@ -236,6 +236,24 @@ def test_nothing_is_made_for_nobody() -> None:
 
 @TOGETHER
 @pytest.mark.usefixtures("processors")
+def test_what_is_being_read_is_left_to_its_reader() -> None:
+    """The thread would take the section's lock again and again, and the reader would wait until all of it is made."""
+    left: list[bool] = []
+
+    def pieces() -> Iterator[Data]:
+        other = threading.Thread(target=lambda: left.append(content.one_step_ahead()), daemon=True)
+        other.start()
+        other.join(5)  # or for ever, where it waits for this very piece
+        yield bytes(2 * MIB)
+
+    content = OnDemand([Section(0, 2 * MIB, pieces)], "x")
+    assert content.read(0, 1) == b"\0"
+    assert left == [False]
+    content.close()
+
+
+@TOGETHER
+@pytest.mark.usefixtures("processors")
 def test_several_readers() -> None:
     counted = Counted(6)
     order = random.Random(3)

@@ -39,7 +39,7 @@ class OnDemand(Source):
     would be left half made, the one that was read longest ago is finished.
 
     With a second processor a thread goes on with sections that were begun, since who reads a part of one mostly reads
-    more of it. It begins none itself.
+    more of it. It begins none itself, and leaves the one that is being read to the reader.
     """
 
     def __init__(self, sections: Sequence[Section], name: str = "") -> None:
@@ -84,20 +84,23 @@ class OnDemand(Source):
         """Make a section up to ``end``; the one that is made last is the last of those that are unfinished."""
         others = [item for item in self._unfinished if item is not maker and item.going_on]
         self._unfinished = [*others, maker]
-        self._make_ahead()
+        self._make_ahead(others)
         maker.reach(end)
+        self._make_ahead(self._unfinished)
         if len(others) >= _MAX_UNFINISHED and maker.going_on:
             others[0].finish()
 
-    def _make_ahead(self) -> None:
+    def _make_ahead(self, begun: Sequence[_Maker]) -> None:
         """Let a thread go on with what was begun, unless it does already or there is no processor for it."""
-        if len(os.sched_getaffinity(0)) > 1 and (self._ahead is None or not self._ahead.is_alive()):
+        idle = self._ahead is None or not self._ahead.is_alive()
+        if idle and any(maker.going_on for maker in begun) and len(os.sched_getaffinity(0)) > 1:
             self._ahead = threading.Thread(target=_go_on, args=(weakref.ref(self),), name="ahead", daemon=True)
             self._ahead.start()
 
     def one_step_ahead(self) -> bool:
-        """Make a piece of a section that was begun, if possible another than the one that is read; False for none."""
-        waiting = [] if self._closed else [maker for maker in self._unfinished if maker.going_on]
+        """Make a piece of a section that was begun and is not being read; False where there is none."""
+        free = [maker for maker in self._unfinished if maker.going_on and not maker.being_read]
+        waiting = [] if self._closed else free
         if waiting:
             waiting[0].step(waiting[0].section.end)
         return bool(waiting)
@@ -121,6 +124,7 @@ class _Maker:
 
     def __init__(self, section: Section, name: str, fd: int) -> None:
         self.section = section
+        self.being_read = False
         self.found: list[Extent] = []
         self._name = name
         self._fd = fd
@@ -136,10 +140,14 @@ class _Maker:
 
     def reach(self, end: int) -> None:
         """Make the section up to ``end``, a place on the content. Raises what its ``pieces`` raised."""
-        while self._at < end:
-            self.step(end)
-            if self._failure is not None and self._at < end:
-                raise self._failure
+        self.being_read = True  # the thread would take the lock again before the reader gets it
+        try:
+            while self._at < end:
+                self.step(end)
+                if self._failure is not None and self._at < end:
+                    raise self._failure
+        finally:
+            self.being_read = False
 
     def finish(self) -> None:
         """Make the section to its end; what is wrong there is for those who read it."""
