@@ -18,8 +18,8 @@ _REST_LIMIT = 500_000
 _REST_LIMIT_OF_ONE = 150_000  # where the build has one architecture
 _EDITS = "edits"
 _PACKED_LIMIT = 1536  # of a manifest of s390x
-# Disks whose file systems were made anew; files of the live system are no disks.
-_OTHER_LINEAGE = ("metal.4k.", "qemu-secex.")
+# Disks whose file systems were made anew, and the live ISO, which metadata calls a disk.
+_OTHER_LINEAGE = ("metal.4k.", "metal.iso.", "qemu-secex.")
 
 
 @dataclass(frozen=True)
