@@ -220,7 +220,9 @@ def test_an_index_that_is_huge(small_store: Path) -> None:
     check_verify(small_store, ["store.json", "too large"])
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "..", "", "-rf", "a\\b", "a\0b", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/tmp/evil", "..", "", "-rf", "a\\b", "a\0b", "a\nb", ".bashrc", "\x1b[2J"]
+)
 @pytest.mark.parametrize("field", ["shipped"])
 def test_names_that_leave_the_destination(small_store: Path, tmp_path: Path, name: str, field: str) -> None:
     document = stores.manifest(small_store, QEMU)

@@ -148,14 +148,18 @@ class FileSink(Sink):
     Bytes go to a hidden temporary file in the same directory; ``commit`` renames it, leaving the context without
     ``commit`` removes it. What killed runs left of the same file is removed at the start. With ``sparse`` holes stay
     holes.
+
+    The directory is found once and held, links in it are replaced and never followed, and a file that somebody else put
+    in the place of the temporary one gets no name: who may write to the directory, too, gets nothing else by that.
     """
 
     def __init__(self, path: Path, *, sparse: bool = True) -> None:
         self.path = path
         self._sparse = sparse
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._temporary = f".{path.name}.{secrets.token_hex(4)}.part"
         self._size = 0
         self._fd = -1
+        self._directory = -1
 
     def write(self, data: Data) -> None:
         """Append ``data`` to the temporary file."""
@@ -186,10 +190,17 @@ class FileSink(Sink):
         try:
             os.ftruncate(self._fd, self._size)
             os.fsync(self._fd)
-            self._temporary.replace(self.path)
+            self._check_name()
+            os.replace(self._temporary, self.path.name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
             self._close()
         except OSError as error:
             raise _output_error(error, str(self.path)) from error
+
+    def _check_name(self) -> None:
+        """Make sure that the temporary name is still that of the file that was written."""
+        named = os.stat(self._temporary, dir_fd=self._directory, follow_symlinks=False)
+        if not os.path.samestat(named, os.fstat(self._fd)):
+            raise OutputError("somebody put another file in its place", path=self.path, hint="Choose another directory")
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -199,19 +210,20 @@ class FileSink(Sink):
     def __enter__(self) -> Self:
         _remove_abandoned(self.path)
         try:
+            self._directory = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             while self._fd < 0:
                 self._create()
-        except OSError as error:
-            raise _output_error(error, str(self.path)) from error
-        except BaseException:  # an interrupt, which would not reach __exit__
+        except BaseException as error:  # an interrupt, too, would not reach __exit__
             self.__exit__()
+            if isinstance(error, OSError):
+                raise _output_error(error, str(self.path)) from error
             raise
         return self
 
     def _create(self) -> None:
         """Create the temporary file and lock it, which says that its run lives."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(self._temporary, flags, 0o666)
+        self._fd = os.open(self._temporary, flags, 0o666, dir_fd=self._directory)
         with contextlib.suppress(OSError):  # a file system without locks: nobody takes the file for abandoned there
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         if not os.fstat(self._fd).st_nlink:  # another run took it for abandoned before it was locked
@@ -219,8 +231,11 @@ class FileSink(Sink):
 
     def __exit__(self, *_: object) -> None:
         self._close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        if self._directory >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary, dir_fd=self._directory)
+            os.close(self._directory)
+            self._directory = -1
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from rehydrator.errors import CorruptError
 
 T = TypeVar("T")
+JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # the last for what is nested too deeply
 _WIDTH = 200
 _SHARED_WIDTH = 110
 _MAX_INDENT = 2
@@ -27,7 +28,7 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
     """Read JSON into ``kind``; raises CorruptError that names the field."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except JSON_ERRORS as error:
         raise CorruptError(f"is not a valid {kind.__name__}: {error}", path=path) from error
 
 

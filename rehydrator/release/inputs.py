@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.errors import InputError, UsageError
+from rehydrator.manifest.text import JSON_ERRORS
 from rehydrator.release import cosa
 from rehydrator.release.artifact import Inputs, Release
 from rehydrator.release.stream import merge_streams, read_stream
@@ -73,7 +74,7 @@ def _read_json(path: Path) -> tuple[list[Release], bytes | None, list[str]]:
     data = path.read_bytes()
     try:
         sniff = msgspec.json.decode(data, type=_Sniff)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except JSON_ERRORS as error:
         raise InputError(f"is not JSON of a release: {error}", path=path) from error
     if sniff.architectures is not None:
         return read_stream(path), data, []

@@ -141,7 +141,7 @@ def start(root: Path, document: bytes, source: str, wish: Wish) -> WorkDirectory
     """
     path = root / STREAM
     wanted(document, path, wish)
-    stream = stream_facts(document, path).stream
+    stream = plain_name(stream_facts(document, path).stream, path)
     if (root / STATE).is_file():
         before = WorkDirectory(root).state
         if before.stream != stream:

@@ -8,6 +8,7 @@ import msgspec
 
 from rehydrator.disk.extents import BLOCK, Extent, ExtentMap
 from rehydrator.errors import StoreDamagedError
+from rehydrator.manifest.text import JSON_ERRORS
 
 
 def encode_extents(extents: ExtentMap) -> bytes:
@@ -25,7 +26,7 @@ def decode_extents(data: bytes, size: int) -> ExtentMap:
     """Read what :func:`encode_extents` wrote for a disk of ``size`` bytes."""
     try:
         numbers = msgspec.json.decode(data, type=list[int])
-    except msgspec.MsgspecError as error:
+    except JSON_ERRORS as error:
         raise StoreDamagedError(f"extent map can't be read: {error}") from error
 
     def extents() -> Iterator[Extent]:

@@ -40,13 +40,16 @@ def signature_name(shipped: str) -> str:
 def inside(root: Path, name: str) -> Path:
     """Return ``root / name`` for a relative ``name`` from an index; refuse one that leaves ``root``."""
     pure = PurePosixPath(name)
-    if not name or pure.is_absolute() or ".." in pure.parts or "\0" in name:
+    if not name.isprintable() or not name or pure.is_absolute() or ".." in pure.parts:
         raise StoreDamagedError("a name leads out of the store", path=root, actual=repr(name))
     return root / pure
 
 
 def safe_file_name(name: str, path: Path) -> str:
-    """Return ``name`` if it is a plain file name that can be written into a directory; ``path`` is its manifest."""
-    if not name or name in {".", ".."} or name.startswith("-") or any(c in name for c in "/\\\0\n"):
+    """Return ``name`` if it is a plain file name that can be written into a directory; ``path`` is its manifest.
+
+    Hidden names are refused, since they may configure other programs, and so is what would command a terminal.
+    """
+    if not name or name.startswith((".", "-")) or any(c in name for c in "/\\") or not name.isprintable():
         raise StoreDamagedError("a manifest's file name is not a plain name", path=path, actual=repr(name))
     return name

@@ -15,6 +15,7 @@ import msgspec
 
 from rehydrator.disk.extents import CHUNK
 from rehydrator.errors import BusyError, InputError, OutputError
+from rehydrator.manifest.text import JSON_ERRORS
 
 _SUFFIX = ".fetching"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -165,5 +166,5 @@ def _read_note(path: Path) -> Origin | None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with os.fdopen(fd, "rb") as stream:
             return msgspec.json.decode(stream.read(1 << 16), type=Origin)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *JSON_ERRORS):
         return None
