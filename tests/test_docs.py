@@ -27,6 +27,9 @@ MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 HACKING = (ROOT / "HACKING.md").read_text(encoding="utf-8")
+DOCUMENTS = [
+    path.read_text(encoding="utf-8") for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+]
 
 
 def structs_in(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.StructType]:
@@ -64,7 +67,7 @@ def section(name: str) -> str:
 
 def blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}(?: [^\n]*)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def test_each_struct_has_a_section() -> None:
@@ -125,13 +128,13 @@ def commands(text: str) -> list[list[str]]:
     """The arguments of every rehydrator command in the shell blocks, inside the container too."""
     found = []
     for line in "".join(blocks(text, "sh")).splitlines():
-        command = re.sub(r"^podman run .*? rehydrator rehydrate", "rehydrator rehydrate", line)
+        command = re.sub(r"^podman run .* IMAGE ", "rehydrator ", line)
         if command.startswith("rehydrator "):
             found.append(shlex.split(re.split(r"[|>]", command)[0])[1:])
     return found
 
 
-@pytest.mark.parametrize("arguments", commands(README), ids=" ".join)
+@pytest.mark.parametrize("arguments", [item for text in DOCUMENTS for item in commands(text)], ids=" ".join)
 def test_commands_exist(arguments: list[str]) -> None:
     command: click.Command = cli
     rest = list(arguments)
