@@ -57,9 +57,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     run_details: RunDetails
 
 
-class Statement(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"type_": "_type", "predicate_type": "predicateType"}
-):
+class Statement(msgspec.Struct, frozen=True, kw_only=True, rename=_NAMES):
     """What is stated, and of which things."""
 
     type_: str = STATEMENT_TYPE
