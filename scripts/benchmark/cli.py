@@ -23,12 +23,13 @@ from .release import Release, read_release
 from .replaying import measure_replay
 from .report import Report
 from .sizes import METHODS, measure_deltas, measure_sizes
+from .synthesizing import measure_synthesis
 from .times import TIMES, Experiment, measure_times
 from .tools import PROGRAMS, install, missing, versions
 from .wrapping import measure_wrap
 
 _DELTAS, _REPLAY, _ENGINES, _WRAP = "deltas", "replay", "engines", "wrap"
-_ARCHITECTURES, _ZIPL = "architectures", "zipl"
+_ARCHITECTURES, _ZIPL, _SYNTHESIZE = "architectures", "zipl", "synthesize"
 EXPERIMENTS = (
     *TIMES,
     Experiment(
@@ -38,7 +39,7 @@ EXPERIMENTS = (
 )
 NAMES = (
     *(method.name for method in METHODS),
-    *(_DELTAS, _ARCHITECTURES, _REPLAY, _ZIPL, _ENGINES, _WRAP),
+    *(_DELTAS, _ARCHITECTURES, _REPLAY, _ZIPL, _SYNTHESIZE, _ENGINES, _WRAP),
     *(item.name for item in EXPERIMENTS),
 )
 
@@ -113,6 +114,8 @@ def _measure(arguments: argparse.Namespace) -> Report:
         measure_times(bench, [item for item in EXPERIMENTS if item.name in chosen], report)
         if _REPLAY in chosen:
             measure_replay(bench, report)
+        if _SYNTHESIZE in chosen:
+            measure_synthesis(bench, report)
         if _ENGINES in chosen:
             measure_engines(bench, report)
         if _WRAP in chosen and not missing(["qemu-img"]):
