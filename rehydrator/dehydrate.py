@@ -20,7 +20,7 @@ from rehydrator.intake.compression import find_compression
 from rehydrator.intake.intake import Content, check_present, take_in
 from rehydrator.manifest.schema import Manifest, Rung, literal_bytes
 from rehydrator.progress import Progress
-from rehydrator.rehydrate import check
+from rehydrator.proof import Proof, check_with
 from rehydrator.release.artifact import Artifact, Inputs, Release
 from rehydrator.release.naming import plain_name
 from rehydrator.store.reader import Store
@@ -43,10 +43,11 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """What became of each artifact, and what a person should know."""
+    """What became of each artifact, and what a person should know; proofs go by architecture and key."""
 
     manifests: list[Manifest] = msgspec.field(default_factory=list)
     notes: list[str] = msgspec.field(default_factory=list)
+    proofs: dict[tuple[str, str], Proof] = msgspec.field(default_factory=dict)
 
 
 def dehydrate(inputs: Inputs, target: Path, settings: Settings, progress: Progress) -> Report:
@@ -205,6 +206,8 @@ class _ReleaseRun:
         try:
             content = self._with_compression(content)
             peeled = rungs.peel(content, self._staging.blobs)
+            if peeled.proof is not None:
+                self._report.proofs[self._release.arch, artifact.identity.key] = peeled.proof
             told = _Told(peeled, rungs.by_edits(peeled, canonical, self._staging.blobs))
         except BaseException:
             content.discard()
@@ -250,14 +253,18 @@ def _prove(
     progress: Progress,
     report: Report,
 ) -> None:
-    """Rehydrate every artifact from the staged store; one that comes out wrong drops to ``stored`` and is retried."""
+    """Prove every artifact from the staged store; one that comes out wrong drops to ``stored`` and is retried."""
     unproven = {(item.artifact.arch, item.artifact.key) for item in staging.manifests()}
     artifacts = {(item.identity.arch, item.identity.key): item for r in inputs.releases for item in r.artifacts}
     while unproven:
         staging.write_index(inputs.stream, signatures)
         with Store(staging.root, threads=1) as store, worker_pool(settings.jobs, "prove", progress) as pool:
             manifests = [store.manifest_by_key(arch, key) for arch, key in sorted(unproven)]
-            futures = {pool.submit(check, item, store, progress): item for item in manifests}
+            proofs = [report.proofs.get((item.artifact.arch, item.artifact.key)) for item in manifests]
+            futures = {
+                pool.submit(check_with, proof, item, store, progress): item
+                for proof, item in zip(proofs, manifests, strict=True)
+            }
             failed = [manifest for future, manifest in futures.items() if not _proven(future, manifest, report)]
         unproven = {(item.artifact.arch, item.artifact.key) for item in failed}
         for manifest in failed:

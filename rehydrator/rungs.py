@@ -31,6 +31,7 @@ from rehydrator.manifest.schema import (
     Uncompressed,
 )
 from rehydrator.manifest.version import MANIFEST_VERSION
+from rehydrator.proof import Proof, TakenOff, prove
 from rehydrator.release.formats import RAW_CONTAINERS
 from rehydrator.relocation.finder import ContentIndex, find
 from rehydrator.relocation.segments import LITERAL, Segment
@@ -47,7 +48,8 @@ _MAX_LAYERS = 6
 class Peeled(msgspec.Struct, frozen=True):
     """Content without the containers that could be taken off: ``layers`` outermost first, around ``disk``.
 
-    Where one could not be taken off, ``container`` is its format and ``note`` says why.
+    Where one could not be taken off, ``container`` is its format and ``note`` says why. ``proof`` is that of the
+    compressing ones among the layers.
     """
 
     content: Content
@@ -56,6 +58,7 @@ class Peeled(msgspec.Struct, frozen=True):
     tables: tuple[BlobRef, ...] = ()
     note: str = ""
     container: str = ""
+    proof: Proof | None = None
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -78,21 +81,24 @@ def canonical_of(content: Content) -> Base:
 def peel(content: Content, blobs: BlobWriter) -> Peeled:
     """Take off the containers that can be put on again exactly, outermost first."""
     disk: Source = content.source
-    layers: list[LayerRecord] = []
+    taken: list[TakenOff] = []
     tables: list[BlobRef] = []
-    while len(layers) < _MAX_LAYERS and (found := format_of(disk)) is not None:
+    note = container = ""
+    while len(taken) < _MAX_LAYERS and (found := format_of(disk)) is not None:
         try:
             unwrapped = found.layer.unwrap(disk, content.artifact.path)
         except (UnsupportedError, CorruptError) as error:
-            return Peeled(content, disk, tuple(layers), tuple(tables), note=str(error), container=found.name)
+            note, container = str(error), found.name
+            break
         refs = [blobs.refs[blobs.put(table)] for table in unwrapped.tables]
         record = unwrapped.record
         if refs:
             record = msgspec.structs.replace(record, tables=[ref.sha256 for ref in refs])
-        layers.append(record)
+        taken.append(TakenOff(disk, found.layer, unwrapped, record))
         tables += refs
         disk = unwrapped.inner
-    return Peeled(content, disk, tuple(layers), tuple(tables))
+    layers = tuple(item.record for item in taken)
+    return Peeled(content, disk, layers, tuple(tables), note=note, container=container, proof=prove(taken))
 
 
 def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:

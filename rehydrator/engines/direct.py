@@ -59,11 +59,16 @@ def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
     return replay.disk
 
 
-def artifact_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk) -> Source:
-    """Return the artifact's content, computed while it is read; ``engine`` replays its own edits."""
+def artifact_source(
+    manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk, without: int = 0
+) -> Source:
+    """Return the artifact's content, computed while it is read; ``engine`` replays its own edits.
+
+    As many of the outermost layers as ``without`` says are left out.
+    """
     source = body_source(manifest, depot, depth=depth, engine=engine)
     blobs = blob_reader(manifest, depot)
-    for record in reversed(manifest.layers):
+    for record in reversed(manifest.layers[without:]):
         tables = [blobs(name) for name in getattr(record, "tables", ())]
         source = layer_for(record).wrap(source, record, tables)
     return source

@@ -18,12 +18,14 @@ class Unwrapped(msgspec.Struct, frozen=True):
     """The inside of a wrapped file and what is needed to wrap it again.
 
     ``record`` is readable structure; ``tables`` are long rows of numbers (compressed sizes, for example) that the
-    store keeps as blobs beside the manifest, where equal ones are shared.
+    store keeps as blobs beside the manifest, where equal ones are shared. ``proven``: every byte of the file was
+    compared with what ``wrap`` makes.
     """
 
     inner: Source
     record: Any
     tables: tuple[bytes, ...] = ()
+    proven: bool = False
 
 
 class Layer(Protocol[R_contra]):

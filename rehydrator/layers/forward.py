@@ -108,10 +108,11 @@ class CheckedContent:
             at += len(piece)
 
 
-def equal_until(outer: Source, again: ForwardFile, head: int = 0) -> int:
+def equal_until(outer: Source, again: Source, head: int = 0) -> int:
     """Return how many bytes of both files are equal; stops at the first difference.
 
-    ``head`` is the length of what says nothing about the encoder, in bytes.
+    A file that can't be made behind some place, since its record promises other sizes, differs there. ``head`` is the
+    length of what says nothing about the encoder, in bytes.
     """
     at = 0
     while at < outer.size:

@@ -26,7 +26,7 @@ class GzipLayer:
     def unwrap(self, outer: Source, path: Path) -> Unwrapped:
         """Decompress the file, find the encoder that gives all of its bytes back, and keep its name."""
         content = self.look(outer, path).inner
-        return Unwrapped(content, self.recognise(outer, content, path))
+        return Unwrapped(content, self.recognise(outer, content, path), proven=True)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
         """Decompress the file into a nameless temporary one: nothing else tells how large its content is."""

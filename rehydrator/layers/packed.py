@@ -7,7 +7,7 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +19,9 @@ from rehydrator.disk.extents import Data
 from rehydrator.disk.source import Source
 from rehydrator.disk.spool import spooled
 from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.layers.base import Layer, Unwrapped
+from rehydrator.layers.exactness import KEEP
+from rehydrator.layers.forward import equal_until
 from rehydrator.layers.packed_record import Patched
 
 _RECENT = 32  # decompressed chunks that are kept for the next read
@@ -111,26 +114,6 @@ class StoredChunks(Protocol):
         ...
 
 
-class Survey(msgspec.Struct, frozen=True):
-    """What was found out about all compressed chunks: ``sizes`` in file order, and what the encoder gets wrong."""
-
-    encoder: ChunkEncoder
-    sizes: array[int]
-    patches: Patches
-
-    @property
-    def patched(self) -> Patched | None:
-        """The patches in numbers, for the record."""
-        if not len(self.patches):
-            return None
-        return Patched(len(self.patches), len(self.sizes), self.patches.literal_bytes)
-
-    @property
-    def tables(self) -> tuple[bytes, ...]:
-        """The table of patches, if there are any."""
-        return (self.patches.pack(),) if len(self.patches) else ()
-
-
 def find_encoder(chunks: StoredChunks, shape: Shape) -> ChunkEncoder:
     """Return the encoder of some chunks spread over the file; raises UnsupportedError where none comes near."""
     telling = [at for at in range(len(chunks)) if chunks.room_of(at) > _TELLING] or list(range(len(chunks)))
@@ -146,39 +129,85 @@ def find_encoder(chunks: StoredChunks, shape: Shape) -> ChunkEncoder:
     return found.encoder
 
 
-def survey(chunks: StoredChunks, encoder: ChunkEncoder, shape: Shape, chunk_size: int) -> Survey:
-    """Decompress every chunk and compress it again, on all cores.
+def sizes_in_file(chunks: StoredChunks, chunk_size: int) -> array[int]:
+    """Decompress every chunk, on all cores, to learn how many bytes it takes; raises CorruptError for a damaged one."""
+    made = ReadAhead(len(chunks), lambda at: _packed_length(chunks.prepare(at)), ahead=ahead_for(chunk_size))
+    return array("I", (made[position] for position in range(len(chunks))))
 
-    Raises CorruptError for a damaged chunk, and UnsupportedError where patches would cost too much.
+
+def _packed_length(work: Work[Inflated]) -> Work[int]:
+    return lambda: len(work().packed)
+
+
+def proven(outer: Source, tell: Callable[[Patches], Unwrapped], layer: Layer[Any], survey: Survey) -> Unwrapped:
+    """Return what tells a file from which ``layer`` makes every byte of ``outer`` again.
+
+    It is made again and compared, so that each chunk is compressed once. Only where that fails a survey of all chunks
+    finds the patches that ``tell`` needs, and the file is compared again. Raises
+    UnsupportedError where patches do not help, and what ``tell`` raises.
     """
-    ahead = ahead_for(chunk_size)
+    reached = 0
+    for patches in (Patches, survey.patches):
+        told = tell(patches())
+        again = layer.wrap(told.inner, told.record, told.tables)
+        reached = equal_until(outer, again)
+        if reached == outer.size:
+            return msgspec.structs.replace(told, proven=True)
+    raise UnsupportedError(
+        "this file would not be written back exactly",
+        offset=reached,
+        expected=f"all of {outer.size} bytes",
+        actual=f"equal up to {reached}",
+        hint=KEEP,
+    )
 
-    def prepare(position: int) -> Work[tuple[int, Patch | None]]:
-        opened = chunks.prepare(position)
 
-        def work() -> tuple[int, Patch | None]:
+class Survey(msgspec.Struct, frozen=True):
+    """What an encoder makes of the content of all chunks of a file."""
+
+    chunks: StoredChunks
+    encoder: ChunkEncoder
+    shape: Shape
+    chunk_size: int
+
+    def patches(self) -> Patches:
+        """Decompress every chunk and compress it again, on all cores; return the patches of those that differ.
+
+        Raises CorruptError for a damaged chunk, and UnsupportedError where patches would cost too much.
+        """
+        results = ReadAhead(len(self.chunks), self._prepare, ahead=ahead_for(self.chunk_size))
+        found = []
+        total = 0
+        for position in range(len(self.chunks)):
+            made = results[position]
+            total += made.size
+            if made.patch is not None:
+                found.append((self.chunks.number_of(position), made.patch))
+        patches = Patches(found)
+        if patches.literal_bytes > _MAX_PATCHED_SHARE * total:
+            raise UnsupportedError(
+                f"{self.encoder.name} compresses {len(patches)} of {len(self.chunks)} chunks otherwise",
+                expected=f"at most {_MAX_PATCHED_SHARE:.0%} of {total} bytes",
+                actual=f"{patches.literal_bytes} bytes of patches",
+            )
+        return patches
+
+    def _prepare(self, position: int) -> Work[_Compared]:
+        opened = self.chunks.prepare(position)
+
+        def work() -> _Compared:
             chunk = opened()
-            made = encoder.compress(chunk.content, shape)
-            return len(chunk.packed), patch_for(made or b"", chunk.packed)
+            made = self.encoder.compress(chunk.content, self.shape)
+            return _Compared(len(chunk.packed), patch_for(made or b"", chunk.packed))
 
         return work
 
-    results = ReadAhead(len(chunks), prepare, ahead=ahead)
-    sizes = array("I")
-    patches = []
-    for position in range(len(chunks)):
-        size, patch = results[position]
-        sizes.append(size)
-        if patch is not None:
-            patches.append((chunks.number_of(position), patch))
-    result = Survey(encoder, sizes, Patches(patches))
-    if result.patches.literal_bytes > _MAX_PATCHED_SHARE * sum(sizes):
-        raise UnsupportedError(
-            f"{encoder.name} compresses {len(patches)} of {len(sizes)} chunks otherwise",
-            expected=f"at most {_MAX_PATCHED_SHARE:.0%} of {sum(sizes)} bytes",
-            actual=f"{result.patches.literal_bytes} bytes of patches",
-        )
-    return result
+
+class _Compared(msgspec.Struct, frozen=True):
+    """A chunk's compressed size, and how the encoder has to be corrected, if it has."""
+
+    size: int
+    patch: Patch | None
 
 
 def ahead_for(chunk_size: int) -> int:
@@ -266,6 +295,17 @@ class Compressed:
     def __getitem__(self, position: int) -> bytes:
         start, end = self._starts[position : position + 2]
         return bytes(self._content.read(start, end - start))
+
+
+def patched(patches: Patches, chunks: StoredChunks) -> Patched | None:
+    """Return the patches of a file in numbers, for its record; None where there are none."""
+    return Patched(len(patches), len(chunks), patches.literal_bytes) if len(patches) else None
+
+
+def tables_with(sizes: bytes | None, patches: Patches) -> tuple[bytes, ...]:
+    """Return the tables of a record: that of sizes, if there is one, and the patches, if there are any."""
+    found = () if sizes is None else (sizes,)
+    return (*found, patches.pack()) if len(patches) else found
 
 
 def split_tables(tables: Sequence[bytes], patched: Patched | None) -> tuple[bytes | None, Patches]:

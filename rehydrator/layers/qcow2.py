@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.codecs import zstd
+from rehydrator.codecs.deflate import Shape
+from rehydrator.codecs.patches import Patches
 from rehydrator.disk.extents import chunks, is_zero
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
@@ -16,7 +18,15 @@ from rehydrator.layers.base import Unwrapped
 from rehydrator.layers.block_runs import BlockRun, in_guest_order, joined, nonzero_runs
 from rehydrator.layers.c_qcow2 import CompressionType
 from rehydrator.layers.exactness import KEEP, check_exact, reading
-from rehydrator.layers.packed import ChunkEncoder, Survey, find_encoder, survey
+from rehydrator.layers.packed import (
+    ChunkEncoder,
+    Survey,
+    find_encoder,
+    patched,
+    proven,
+    sizes_in_file,
+    tables_with,
+)
 from rehydrator.layers.packed_record import words
 from rehydrator.layers.qcow2_compressed import CompressedClusters
 from rehydrator.layers.qcow2_disk import Qcow2Disk, shape_of
@@ -34,17 +44,21 @@ class Qcow2Layer:
         image = read_image(outer, path)
         disk = Qcow2Disk(outer, image, path)
         with reading(path, at=lambda: next(iter(image.layout.compressed.offsets), 0)):
-            found = _survey(disk, image)
-            layout = image.layout if found is None else _exact(image.layout, found, disk.record.cluster_size)
-            record = disk.record
-            if found is not None:
-                record = msgspec.structs.replace(record, encoder=found.encoder.name, patched=found.patched)
-            record, sizes = _placed(record, layout, disk)
-        tables = () if found is None or sizes is None else (pack_sizes(sizes, record), *found.tables)
-        with reading(path):
-            again = Qcow2Image(disk, record, tables)
-        _check(outer, again, disk, path)
-        return Unwrapped(disk, record, tables)
+            if not len(disk.clusters):
+                return _tell(outer, disk, disk.record, image.layout, path)
+            return self._unwrap_compressed(outer, disk, image, path)
+
+    def _unwrap_compressed(self, outer: Source, disk: Qcow2Disk, image: Qcow2Structure, path: Path) -> Unwrapped:
+        """Find out how clusters were compressed; compare all of the file with what :meth:`wrap` gives."""
+        shape = shape_of(image.record)
+        encoder = _encoder(disk, image, shape)
+        layout = _exact(image.layout, sizes_in_file(disk.clusters, disk.record.cluster_size), disk.record.cluster_size)
+
+        def tell(patches: Patches) -> Unwrapped:
+            changes = {"encoder": encoder.name, "patched": patched(patches, disk.clusters)}
+            return _tell(outer, disk, msgspec.structs.replace(disk.record, **changes), layout, path, patches)
+
+        return proven(outer, tell, self, Survey(disk.clusters, encoder, shape, disk.record.cluster_size))
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
         """Read the image's structure."""
@@ -72,22 +86,30 @@ class Qcow2Layer:
         return f"qcow2 v{record.version}, {unit} clusters, {order}{encoder}"
 
 
-def _survey(disk: Qcow2Disk, image: Qcow2Structure) -> Survey | None:
-    """Find out how the compressed clusters were made; None where there are none."""
-    if not len(disk.clusters):
-        return None
-    shape = shape_of(image.record)
+def _encoder(disk: Qcow2Disk, image: Qcow2Structure, shape: Shape) -> ChunkEncoder:
+    """Return the encoder of the compressed clusters."""
     if image.record.compression_type == CompressionType.ZSTD:
-        encoder: ChunkEncoder = zstd.encoder(zstd.DEFAULT)
-    else:
-        encoder = find_encoder(disk.clusters, shape)
-    return survey(disk.clusters, encoder, shape, image.record.cluster_size)
+        return zstd.encoder(zstd.DEFAULT)
+    return find_encoder(disk.clusters, shape)
 
 
-def _exact(layout: Layout, found: Survey, cluster_size: int) -> Layout:
+def _tell(
+    outer: Source, disk: Qcow2Disk, record: Qcow2Record, layout: Layout, path: Path, patches: Patches | None = None
+) -> Unwrapped:
+    """Return the record and tables of a file, after comparing all but guest data."""
+    record, sizes = _placed(record, layout, disk)
+    table = None if sizes is None else pack_sizes(sizes, record)
+    tables = tables_with(table, patches or Patches())
+    with reading(path):
+        again = Qcow2Image(disk, record, tables)
+    _check(outer, again, disk, path)
+    return Unwrapped(disk, record, tables)
+
+
+def _exact(layout: Layout, sizes: Sequence[int], cluster_size: int) -> Layout:
     """Return the layout with the exact sizes of its compressed clusters."""
     compressed = CompressedClusters()
-    for guest, offset, size in zip(layout.compressed.guests, layout.compressed.offsets, found.sizes, strict=True):
+    for guest, offset, size in zip(layout.compressed.guests, layout.compressed.offsets, sizes, strict=True):
         compressed.append(guest, offset, size)
     overlap = compressed.overlap()
     if overlap is not None:
@@ -141,7 +163,7 @@ def _ascending(runs: Iterable[BlockRun]) -> list[BlockRun]:
 
 
 def _check(outer: Source, again: Qcow2Image, disk: Qcow2Disk, path: Path) -> None:
-    """Compare everything but guest data with the file; guest data within the disk is right by construction."""
+    """Compare everything but guest data with the file."""
     for extent in chunks(disk.beyond()):
         if not is_zero(outer.read(*extent)):
             raise _not_zero("qcow2 data past the end of the disk", extent.offset, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import bisect
+import functools
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import msgspec
 
 from rehydrator.codecs import deflate
 from rehydrator.codecs.deflate import USUAL
+from rehydrator.codecs.patches import Patches
 from rehydrator.disk.extents import Data, Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import MismatchError
@@ -31,9 +33,20 @@ from rehydrator.layers.c_vmdk import (
     SparseExtentHeader,
 )
 from rehydrator.layers.exactness import check_exact, reading
-from rehydrator.layers.packed import Compressed, Packer, Packing, find_encoder, split_tables, survey
+from rehydrator.layers.packed import (
+    ChunkEncoder,
+    Compressed,
+    Packer,
+    Packing,
+    Survey,
+    find_encoder,
+    patched,
+    proven,
+    split_tables,
+    tables_with,
+)
 from rehydrator.layers.packed_record import words
-from rehydrator.layers.vmdk_read import VmdkDisk, read_structure
+from rehydrator.layers.vmdk_read import VmdkDisk, VmdkStructure, read_structure
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
 from rehydrator.layers.vmdk_trailing import is_trailing, read_trailing
 
@@ -49,7 +62,19 @@ class VmdkLayer:
         disk = VmdkDisk(outer, structure, path)
         with reading(path, at=lambda: next((item.offset for item in structure.grains), 0)):
             encoder = find_encoder(disk.grains, USUAL)
-            found = survey(disk.grains, encoder, USUAL, structure.record.grain_size * SECTOR)
+            survey = Survey(disk.grains, encoder, USUAL, structure.record.grain_size * SECTOR)
+            return proven(outer, functools.partial(self._tell, outer, disk, structure, encoder, path), self, survey)
+
+    def _tell(
+        self,
+        outer: Source,
+        disk: VmdkDisk,
+        structure: VmdkStructure,
+        encoder: ChunkEncoder,
+        path: Path,
+        patches: Patches,
+    ) -> Unwrapped:
+        """Return the record and tables of a file, after comparing all but the grains."""
         runs = list(runs_of(item.grain for item in structure.grains))
         usual = runs == list(nonzero_runs(disk.nonzero(), structure.record.grain_size * SECTOR))
         record = compact(
@@ -57,10 +82,10 @@ class VmdkLayer:
                 structure.record,
                 deflate=encoder.name,
                 grains="nonzero" if usual else runs,
-                patched=found.patched,
+                patched=patched(patches, disk.grains),
             )
         )
-        tables = (bytes(item.sectors for item in structure.grains), *found.tables)
+        tables = tables_with(bytes(item.sectors for item in structure.grains), patches)
         with reading(path):
             again = VmdkImage(disk, record, tables)
         check_exact("VMDK", outer, again, again.metadata(), path)

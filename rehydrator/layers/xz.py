@@ -39,7 +39,7 @@ class XzLayer:
         """Decompress the file into a nameless temporary one, and find the encoder that gives its bytes back."""
         content = self.look(outer, path).inner
         content.nonzero()  # makes all of it, so that damage is not taken for another encoder
-        return Unwrapped(content, self.recognise(outer, content, path))
+        return Unwrapped(content, self.recognise(outer, content, path), proven=True)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
         """Read how the file is cut into blocks; each is decompressed as far as it is read."""

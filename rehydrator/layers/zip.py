@@ -35,7 +35,7 @@ class ZipLayer:
         """Decompress the file into a nameless temporary one, and find the encoder that gives its bytes back."""
         content = self.look(outer, path).inner
         content.nonzero()  # makes all of it, so that damage is not taken for another encoder
-        return Unwrapped(content, self.recognise(outer, content, path))
+        return Unwrapped(content, self.recognise(outer, content, path), proven=True)
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
         """Read the headers; the member is decompressed as far as it is read."""
