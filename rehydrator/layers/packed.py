@@ -19,6 +19,7 @@ from rehydrator.disk.extents import Data
 from rehydrator.disk.source import Source
 from rehydrator.disk.spool import spooled
 from rehydrator.errors import MismatchError, UnsupportedError
+from rehydrator.layers import size_table
 from rehydrator.layers.base import Layer, Unwrapped
 from rehydrator.layers.exactness import KEEP
 from rehydrator.layers.forward import equal_until
@@ -35,6 +36,11 @@ _MAX_PATCHED_SHARE = 0.1
 
 class ChunkEncoder(Protocol):
     """What compresses a chunk; it goes by its name in records."""
+
+    @property
+    def speed(self) -> int:
+        """MiB of a disk that one processor compresses in a second, roughly: the same on every machine."""
+        ...
 
     @property
     def name(self) -> str:
@@ -143,8 +149,9 @@ def proven(outer: Source, tell: Callable[[Patches], Unwrapped], layer: Layer[Any
     """Return what tells a file from which ``layer`` makes every byte of ``outer`` again.
 
     It is made again and compared, so that each chunk is compressed once. Only where that fails a survey of all chunks
-    finds the patches that ``tell`` needs, and the file is compared again. Raises
-    UnsupportedError where patches do not help, and what ``tell`` raises.
+    finds the patches that ``tell`` needs, and the file is compared again. Of the tables, that of sizes comes first; it
+    is left out where it is not worth its bytes. Raises UnsupportedError where patches do not help, and what ``tell``
+    raises.
     """
     reached = 0
     for patches in (Patches, survey.patches):
@@ -152,7 +159,8 @@ def proven(outer: Source, tell: Callable[[Patches], Unwrapped], layer: Layer[Any
         again = layer.wrap(told.inner, told.record, told.tables)
         reached = equal_until(outer, again)
         if reached == outer.size:
-            return msgspec.structs.replace(told, proven=True)
+            keep = size_table.is_worth_keeping(told.tables[0], survey.seconds)
+            return msgspec.structs.replace(told, tables=told.tables if keep else told.tables[1:], proven=True)
     raise UnsupportedError(
         "this file would not be written back exactly",
         offset=reached,
@@ -169,6 +177,11 @@ class Survey(msgspec.Struct, frozen=True):
     encoder: ChunkEncoder
     shape: Shape
     chunk_size: int
+
+    @property
+    def seconds(self) -> float:
+        """How long a processor takes to compress all chunks, roughly."""
+        return len(self.chunks) * self.chunk_size / (self.encoder.speed << 20)
 
     def patches(self) -> Patches:
         """Decompress every chunk and compress it again, on all cores; return the patches of those that differ.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -13,9 +15,11 @@ class Patched(msgspec.Struct, frozen=True):
     literal_bytes: int
 
 
-def words(encoder: str, patched: Patched | None, unit: str) -> str:
-    """Say who compressed the chunks, which the format calls ``unit``."""
+def words(encoder: str, patched: Patched | None, tables: Sequence[str], unit: str) -> str:
+    """Say who compressed the chunks, which the format calls ``unit``, and how their sizes are known beforehand."""
     said = f"{unit}s by {encoder}"
+    kept = len(tables) > (patched is not None)
+    said += ", their sizes in a table" if kept else ", their sizes by compressing twice"
     if patched is not None:
         said += f", {patched.chunks:,} of {patched.of:,} patched, {patched.literal_bytes:,} literal bytes"
     return said

@@ -82,7 +82,7 @@ class Qcow2Layer:
         order = "clusters in guest order" if usual else "explicit cluster order"
         size = record.cluster_size
         unit = f"{size // 1024} KiB" if size >= 1024 else f"{size} bytes"
-        encoder = f", {words(record.encoder, record.patched, 'cluster')}" if record.encoder else ""
+        encoder = f", {words(record.encoder, record.patched, record.tables, 'cluster')}" if record.encoder else ""
         return f"qcow2 v{record.version}, {unit} clusters, {order}{encoder}"
 
 

@@ -106,7 +106,7 @@ class VmdkLayer:
     def describe(self, record: VmdkRecord) -> str:
         """Name kind, grain size, order and encoder."""
         order = "grains in guest order" if record.grains == "nonzero" else "explicit grain order"
-        encoder = f", {words(record.deflate, record.patched, 'grain')}" if record.deflate else ""
+        encoder = f", {words(record.deflate, record.patched, record.tables, 'grain')}" if record.deflate else ""
         tables = "" if record.flags & Flag.REDUNDANT_GRAIN_TABLE else ", its tables at the end"
         return f"streamOptimized vmdk, {record.grain_size // 2} KiB grains, {order}{encoder}{tables}"
 
