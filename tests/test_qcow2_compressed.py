@@ -14,6 +14,7 @@ import pytest
 from rehydrator.codecs import zstd
 from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
+from rehydrator.layers import qcow2
 from rehydrator.layers.base import Unwrapped
 from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.c_qcow2 import OFFSET_MASK, OFLAG_COMPRESSED, CompressedDescriptor, Header
@@ -85,18 +86,35 @@ def test_real_images(tmp_path: Path, case: str) -> None:
     unwrapped = round_trip(image, disk)
     assert unwrapped.record.placement == "sequential"
     assert unwrapped.record.patched is None
-    assert unwrapped.record.encoder == ("zlib-6" if unwrapped.tables else "")
+    assert unwrapped.record.encoder == ("zlib-6" if unwrapped.proven else "")
+    assert unwrapped.proven or not unwrapped.tables
     assert "clusters in guest order" in LAYER.describe(unwrapped.record)
 
 
-@pytest.mark.parametrize(("seed", "options"), [(1, []), (2, []), (3, ["-o", "cluster_size=16k"])])
+@pytest.mark.parametrize(
+    ("seed", "options"),
+    [(1, []), (2, []), (3, ["-o", "cluster_size=16k"]), (4, ["-o", "cluster_size=4k"]), (5, ["-o", "cluster_size=4k"])],
+)
 def test_convert_out_of_order(tmp_path: Path, seed: int, options: list[str]) -> None:
-    """As far as one L2 table reaches: when several are allocated between compressed clusters depends on the moment."""
+    """Those of 4 KiB have eight L2 tables, allocated between compressed clusters at any moment."""
     raw, image = tmp_path / "raw", tmp_path / "qcow2"
     disk = compressible(seed, 16 * MIB)
     raw.write_bytes(disk)
-    convert(raw, image, "-W", "-m", "8", *options)
-    round_trip(image, disk)
+    convert(raw, image, "-W", "-m", "16", *options)
+    unwrapped = round_trip(image, disk)
+    runs = unwrapped.record.allocation
+    assert runs != "nonzero"
+    assert f"explicit cluster order, runs: {len(runs)}" in LAYER.describe(unwrapped.record)
+
+
+def test_too_many_pieces_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    raw, image = tmp_path / "raw", tmp_path / "qcow2"
+    raw.write_bytes(compressible(1, 16 * MIB))
+    convert(raw, image, "-W", "-m", "16", "-o", "cluster_size=4k")
+    monkeypatch.setattr(qcow2, "_MAX_RUNS", 3)
+    with FileSource(image) as outer, pytest.raises(UnsupportedError, match="in too many pieces") as caught:
+        LAYER.unwrap(outer, image)
+    assert "at most 3 runs" in str(caught.value)
 
 
 def test_more_than_4_gib(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +107,20 @@ def test_join_runs(steps: list[tuple[int, bool]]) -> None:
 def test_overlap_names_the_cluster() -> None:
     layout = Layout([Run(Kind.HEADER, 0, 0, 1), Run(Kind.DATA, 4, 0, 3), Run(Kind.DATA, 6, 9, 1)])
     assert layout.overlap() == Overlap(6, "guest cluster 2", "guest cluster 9")
+
+
+@given(
+    st.permutations(range(0, 8 * PER_TABLE, 16)),
+    st.randoms(use_true_random=False),
+    st.sets(st.integers(4, 60), max_size=3),
+)
+def test_the_order_of_allocation_is_found_again(order: list[int], random: Random, scattered: set[int]) -> None:
+    """Whatever order several writers had, the order that is read from a file gives the same file."""
+    sizes = [0 if random.random() < 0.4 else random.randrange(1, CLUSTER) for _ in order]
+    description = record([2, *sorted(scattered)])
+    layout = sequential(description, [BlockRun(guest, 1) for guest in order], sizes)
+    by_guest = dict(zip(order, sizes, strict=True))
+    found = layout.in_allocation_order(CLUSTER)
+    again = [guest for run in found for guest in range(run.start, run.end)]
+    assert sorted(again) == sorted(order)
+    assert sequential(description, found, [by_guest[guest] for guest in again]) == layout

@@ -35,6 +35,8 @@ from rehydrator.layers.qcow2_layout import Layout, sequential
 from rehydrator.layers.qcow2_read import Qcow2Structure, read_image
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record
 
+_MAX_RUNS = 1 << 16  # of an order that has to be told: a megabyte
+
 
 class Qcow2Layer:
     """Wraps a disk into a qcow2 file and back."""
@@ -64,7 +66,7 @@ class Qcow2Layer:
         """Read the image's structure."""
         image = read_image(outer, path)
         disk = Qcow2Disk(outer, image, path)
-        stored = image.layout.in_file_order(disk.record.cluster_size)
+        stored = image.layout.in_allocation_order(disk.record.cluster_size)
         record = disk.record if in_guest_order(stored) else msgspec.structs.replace(disk.record, allocation=stored)
         return Unwrapped(disk, record)
 
@@ -79,11 +81,17 @@ class Qcow2Layer:
         """Name version, cluster size, layout and encoder."""
         runs = [] if record.allocation == "nonzero" else record.allocation
         usual = record.placement == "sequential" and in_guest_order(runs)
-        order = "clusters in guest order" if usual else "explicit cluster order"
+        order = "clusters in guest order" if usual else f"explicit cluster order, runs: {_runs_in(record)}"
         size = record.cluster_size
         unit = f"{size // 1024} KiB" if size >= 1024 else f"{size} bytes"
         encoder = f", {words(record.encoder, record.patched, record.tables, 'cluster')}" if record.encoder else ""
         return f"qcow2 v{record.version}, {unit} clusters, {order}{encoder}"
+
+
+def _runs_in(record: Qcow2Record) -> int:
+    """Return how many runs tell the order of clusters."""
+    runs = record.allocation if record.placement == "sequential" else record.placement
+    return len(runs)
 
 
 def _encoder(disk: Qcow2Disk, image: Qcow2Structure, shape: Shape) -> ChunkEncoder:
@@ -130,7 +138,10 @@ def _placed(record: Qcow2Record, layout: Layout, disk: Qcow2Disk) -> tuple[Qcow2
     sizes = _sizes(nonzero, layout.compressed)
     if sequential(record, nonzero, sizes) == layout:
         return record, sizes
-    stored = layout.in_file_order(record.cluster_size)
+    stored = layout.in_allocation_order(record.cluster_size)
+    if len(stored) > _MAX_RUNS:
+        expected = f"at most {_MAX_RUNS} runs of clusters"
+        raise UnsupportedError("qcow2 in too many pieces", expected=expected, actual=len(stored))
     for allocation in (_ascending(stored), stored):
         sizes = _sizes(allocation, layout.compressed)
         explicit = msgspec.structs.replace(record, allocation=allocation)

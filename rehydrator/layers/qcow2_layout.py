@@ -211,10 +211,25 @@ class Layout:
             if low < high:
                 yield Run(run.kind, low, run.index + low - run.host, high - low)
 
-    def in_file_order(self, cluster_size: int) -> list[BlockRun]:
-        """Return the guest clusters, stored either way, as they lie in the file: the order of their allocation."""
-        plain = ((run.host * cluster_size, run.index, run.count) for run in self.runs if run.kind is Kind.DATA)
-        packed = (
-            (offset, guest, 1) for offset, guest in zip(self.compressed.offsets, self.compressed.guests, strict=True)
-        )
-        return list(joined(BlockRun(guest, count) for _, guest, count in heapq.merge(plain, packed)))
+    def in_allocation_order(self, cluster_size: int) -> list[BlockRun]:
+        """Return the guest clusters, stored either way, in the order of their allocation.
+
+        That is their order in the file but for compressed ones that fit behind the last one, in a host cluster from
+        before. When these came matters only for L2 tables, each of which was allocated right before the first cluster
+        that needed it.
+        """
+        plain = ((run.host, run.index, run.count) for run in self.runs if run.kind is Kind.DATA)
+        ordered = heapq.merge(plain, self._compressed_by_host(cluster_size), key=lambda item: item[0])
+        return list(joined(BlockRun(guest, count) for _, guest, count in ordered))
+
+    def _compressed_by_host(self, cluster_size: int) -> Iterator[tuple[int, int, int]]:
+        """Yield a host cluster, guest cluster and count for each compressed cluster, in the order of the file.
+
+        What lies behind that host cluster was allocated later.
+        """
+        per_table = cluster_size // ENTRY_SIZE
+        host = 0
+        for position, guest in enumerate(self.compressed.guests):
+            last = (self.compressed.end(position) - 1) // cluster_size
+            host = max(host, last, self.tables.get(guest // per_table, 0))
+            yield host, guest, 1
