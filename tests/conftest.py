@@ -196,3 +196,18 @@ def small_store(_small_store: Path, tmp_path: Path) -> Path:
     store = tmp_path / "store"
     shutil.copytree(_small_store, store)
     return store
+
+
+@pytest.fixture(scope="session")
+def certificate(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 with its key in one file, which also is what has to be trusted."""
+    need("openssl")
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    command = (
+        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {path} -out {path}.crt -days 2 -subj /CN=test "
+        "-addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    with path.open("a") as stream:
+        stream.write(Path(f"{path}.crt").read_text())
+    return path

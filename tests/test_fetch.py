@@ -6,8 +6,7 @@ import hashlib
 import os
 import random
 import resource
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -341,20 +340,6 @@ def test_traps_in_the_directory(site: Site, client: Client, tmp_path: Path, trap
         with pytest.raises(InputError, match=r"symbolic link|of this user alone"):
             get(client, site, target)
     assert victim.read_bytes() == b"precious"
-
-
-@pytest.fixture(scope="module")
-def certificate(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    need("openssl")
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    command = (
-        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {path} -out {path}.crt -days 2 -subj /CN=test "
-        "-addext subjectAltName=IP:127.0.0.1"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    with path.open("a") as stream:
-        stream.write(Path(f"{path}.crt").read_text())
-    return path
 
 
 def test_tls(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

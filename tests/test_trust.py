@@ -21,6 +21,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from rehydrator.codecs import seekable
 from rehydrator.manifest.schema import File
 from rehydrator.oci.layout import Layout, LayoutWriter
+from rehydrator.oci.reference import LayoutReference
 from rehydrator.store.reader import Store
 from rehydrator.trust.c_intoto import PROVENANCE_TYPE, STATEMENT_TYPE
 from tests.conftest import make_small_release
@@ -110,13 +111,13 @@ def test_all_is_right(chain: Chain) -> None:
 def blob(chain: Chain, number: int) -> Path:
     """A layer of the image; -1 is the last."""
     layout = Layout(chain.image)
-    manifest = json.loads(layout.read(layout.find()))
+    manifest = json.loads(layout.read(layout.find(LayoutReference(chain.image))))
     return chain.image / "blobs" / str(manifest["layers"][number]["digest"]).replace(":", "/")
 
 
 def config(chain: Chain) -> Path:
     layout = Layout(chain.image)
-    manifest = json.loads(layout.read(layout.find()))
+    manifest = json.loads(layout.read(layout.find(LayoutReference(chain.image))))
     return chain.image / "blobs" / str(manifest["config"]["digest"]).replace(":", "/")
 
 
@@ -131,7 +132,7 @@ def retagged(chain: Chain, change: Callable[[dict[str, Any], dict[str, Any]], No
 
     index = json.loads((chain.image / "index.json").read_bytes())
     layout = Layout(chain.image)
-    manifest = json.loads(layout.read(layout.find()))
+    manifest = json.loads(layout.read(layout.find(LayoutReference(chain.image))))
     made = json.loads(config(chain).read_bytes())
     change(manifest, made)
     manifest["config"] |= put(made)
@@ -184,7 +185,7 @@ TAMPERED: dict[str, tuple[Callable[[Chain], object], list[str]]] = {
     "the digest": (lambda it: setattr(it, "digest", "sha256:" + "0" * 64), ["digest: ", "another image"]),
     "the tag": (another_image, ["digest: ", "another image"]),
     "the image's manifest": (
-        lambda it: stores.flip(Layout(it.image).path(Layout(it.image).find()), 30), ["another digest", "blobs/sha256/"],
+        lambda it: stores.flip(Layout(it.image).path(Layout(it.image).find(LayoutReference(it.image))), 30), ["another digest", "blobs/sha256/"],
     ),
     "the image's config": (lambda it: stores.flip(config(it), 30), ["has another digest"]),
     "the image's label": (

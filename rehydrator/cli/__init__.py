@@ -28,5 +28,7 @@ cli.lazy = {
     "build": ("build", "build"),
     "explain": ("explain", "explain"),
     "check": ("check", "check"),
+    "push": ("registry", "push"),
+    "pull": ("registry", "pull"),
     "synthesize": ("synthesize", "synthesize"),
 }

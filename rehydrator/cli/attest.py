@@ -9,7 +9,7 @@ import msgspec
 
 from rehydrator.disk.sink import FileSink
 from rehydrator.errors import OutputError
-from rehydrator.oci.image import created_at
+from rehydrator.oci.labels import created_of
 from rehydrator.oci.layout import Layout
 from rehydrator.oci.reference import parse_layout
 from rehydrator.rehydrate import source_date_epoch
@@ -34,11 +34,11 @@ def attest(store_path: Path, directory: Path, image: str | None) -> None:
     installed; $SOURCE_DATE_EPOCH is the time that they state, by default that of the stream metadata.
     """
     with Store(store_path) as store:
-        created = created_at(store, source_date_epoch())
+        created = created_of(store, source_date_epoch())
         made = None
         if image:
             reference = parse_layout(image)
-            made = Layout(reference.path).find(reference.tag)
+            made = Layout(reference.path).find(reference)
         documents = {STATEMENT: statement_of(store, created, made), SBOM: runtime_sbom(created)}
     try:
         directory.mkdir(parents=True, exist_ok=True)

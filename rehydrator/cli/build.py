@@ -8,8 +8,16 @@ from pathlib import Path
 import click
 
 from rehydrator import dehydrate as flow
-from rehydrator.cli.common import LazyGroup, jobs_option, progress_option
+from rehydrator.cli.common import (
+    LazyGroup,
+    access_options,
+    jobs_option,
+    opened_store,
+    progress_option,
+    store_location,
+)
 from rehydrator.errors import UsageError
+from rehydrator.oci.reference import Location
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.rehydrate import source_date_epoch
 from rehydrator.release.artifact import Inputs
@@ -81,12 +89,13 @@ def make_store(inputs: Inputs, store: Path, settings: flow.Settings, progress: P
 
 
 @build.command()
-@click.argument("store_path", type=click.Path(path_type=Path), metavar="STORE")
+@click.argument("location", metavar="STORE", callback=store_location)
 @click.argument("target", metavar="oci:DIRECTORY[:TAG]")
 @click.option("--base", required=True, metavar="oci:DIRECTORY[:TAG]", help="The image to put the store into.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Add a label, or change one. Repeatable.")
+@access_options
 @progress_option
-def image(store_path: Path, target: str, base: str, labels: tuple[str, ...], style: Style) -> None:
+def image(location: Location, target: str, base: str, labels: tuple[str, ...], style: Style) -> None:
     """Put a store into a container image.
 
     The image has the layers of the base, a layer for each architecture's canonical disk and one for everything else. It
@@ -98,8 +107,9 @@ def image(store_path: Path, target: str, base: str, labels: tuple[str, ...], sty
     from rehydrator.oci.reference import parse_layout  # noqa: PLC0415
 
     settings = Settings(dict(map(_label, labels)), source_date_epoch())
-    with Store(store_path) as store:
-        made = build_image(store, parse_layout(base), parse_layout(target), settings, make_progress(style))
+    progress = make_progress(style)
+    with opened_store(location, progress) as store:
+        made = build_image(store, parse_layout(base), parse_layout(target), settings, progress)
     click.echo(made.digest)
 
 

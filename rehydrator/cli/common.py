@@ -7,12 +7,17 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from rehydrator.errors import UsageError
-from rehydrator.progress import Style
+from rehydrator.oci.reference import Location, parse_location
+from rehydrator.progress import Progress, Style, make_progress
+from rehydrator.store.reader import Store
+
+if TYPE_CHECKING:
+    from rehydrator.registry.access import Access
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,15 +43,70 @@ class LazyGroup(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-store_option = click.option(
-    "--store",
-    "store_path",
-    type=click.Path(path_type=Path),
-    envvar="REHYDRATOR_STORE",
-    default=Path("store"),
-    show_default=True,
-    help="The store to read; $REHYDRATOR_STORE sets the default.",
-)
+_CA = "rehydrator.ca"
+_PLAIN_HTTP = "rehydrator.plain-http"
+
+
+def store_location(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Location | None:
+    """Turn the word of an option or argument into the place of a store."""
+    return None if text is None else parse_location(text)
+
+
+def _kept(context: click.Context, name: str, value: Path | bool | None) -> None:
+    context.meta[name] = value
+
+
+def access_options(command: F) -> F:
+    """Add the options that say how registries are reached; :func:`access` returns what they mean."""
+    ca = click.option(
+        "--ca",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=lambda context, _option, value: _kept(context, _CA, value),
+        help="A file of certificates to trust besides the system's, for registries.",
+    )
+    plain_http = click.option(
+        "--plain-http",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda context, _option, value: _kept(context, _PLAIN_HTTP, value),
+        help="Reach a registry on this machine without TLS.",
+    )
+    return ca(plain_http(command))
+
+
+def store_option(command: F) -> F:
+    """Add the option ``--store``, and those that say how registries are reached."""
+    store = click.option(
+        "--store",
+        "location",
+        metavar="STORE",
+        callback=store_location,
+        envvar="REHYDRATOR_STORE",
+        default="store",
+        show_default=True,
+        help="The store to read: a directory, oci:DIRECTORY[:TAG], or HOST/REPOSITORY[:TAG|@DIGEST] in a registry; "
+        "$REHYDRATOR_STORE sets the default.",
+    )
+    return store(access_options(command))
+
+
+def access() -> Access:
+    """Return how registries are reached, as the running command's options say."""
+    from rehydrator.registry.access import Access  # noqa: PLC0415 - directories need none of it
+
+    meta = click.get_current_context().meta
+    return Access(meta.get(_CA), bool(meta.get(_PLAIN_HTTP)))
+
+
+def opened_store(location: Location, progress: Progress | None = None, threads: int | None = None) -> Store:
+    """Open a store, wherever it is; what is fetched of it is shown by ``progress``."""
+    if isinstance(location, Path):
+        return Store(location, threads=threads)
+    from rehydrator.registry.opening import open_store  # noqa: PLC0415 - directories need none of it
+
+    return open_store(location, access(), progress or make_progress(Style.AUTO), threads)
+
 
 arch_option = click.option(
     "--arch", metavar="ARCH", help="Architecture (RPM name such as x86_64), or 'all'. Default: this machine's."

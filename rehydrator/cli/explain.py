@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from rehydrator.cli.common import arch_option, store_option
+from rehydrator.cli.common import arch_option, opened_store, store_location, store_option
 from rehydrator.cli.engine import appliance_option
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.explain import against, text
@@ -19,7 +19,7 @@ from rehydrator.explain.html import render as render_html
 from rehydrator.explain.peel import opened
 from rehydrator.explain.tree import Report
 from rehydrator.explain.unread import Start
-from rehydrator.store.reader import Store
+from rehydrator.oci.reference import Location
 
 
 @click.command()
@@ -28,8 +28,8 @@ from rehydrator.store.reader import Store
 @click.option(
     "--against",
     "against_store",
-    type=click.Path(path_type=Path),
     metavar="STORE",
+    callback=store_location,
     help="Compare FILE with what this store would give for it.",
 )
 @store_option
@@ -57,8 +57,8 @@ from rehydrator.store.reader import Store
 def explain(
     images: tuple[Path, ...],
     platform: str | None,
-    against_store: Path | None,
-    store_path: Path,
+    against_store: Location | None,
+    location: Location,
     arch: str | None,
     patch: bool,
     stat: bool,
@@ -80,10 +80,10 @@ def explain(
     options = Options(patch, hexadecimal or extents, strict, not no_health, _start(appliance) if mount else None)
     with ExitStack() as stack:
         if platform is not None and not images and against_store is None:
-            store = stack.enter_context(Store(store_path))
+            store = stack.enter_context(opened_store(location))
             report = against.platform(store, platform, arch, options)
         elif against_store is not None and len(images) == 1 and platform is None:
-            store = stack.enter_context(Store(against_store))
+            store = stack.enter_context(opened_store(against_store))
             report = against.file(store, images[0], arch, options)
         elif len(images) == 2 and platform is None and against_store is None:
             a, b = (stack.enter_context(opened(path)) for path in images)

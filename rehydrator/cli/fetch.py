@@ -17,7 +17,7 @@ from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.release.inputs import read_inputs
 from rehydrator.release.sources import read_sources
 from rehydrator.release.workdir import Wish, WorkDirectory
-from rehydrator.store.writer import check_target
+from rehydrator.store.publishing import check_free
 from rehydrator.transport.client import Client, Patience
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -169,7 +169,7 @@ def run(
 
     Where one of them fails, what was downloaded stays, and the same command goes on from there.
     """
-    check_target(store)
+    check_free(store)
     progress = make_progress(style)
     with Client(Patience(retries=retries)) as client:
         made = _init(stream, work, Wish(arches, platforms), sources, client, progress)

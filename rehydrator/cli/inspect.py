@@ -10,15 +10,14 @@ import click
 import msgspec
 
 from rehydrator import verify as flow
-from rehydrator.cli.common import arch_option, jobs_option, json_option, progress_option, store_option
+from rehydrator.cli.common import arch_option, jobs_option, json_option, opened_store, progress_option, store_option
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import ExitCode, UsageError
-from rehydrator.oci.reference import parse_layout
+from rehydrator.oci.reference import Location, parse_layout
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.report import info_text, list_table, store_report
 from rehydrator.selection import Choice, architectures, choose
-from rehydrator.store.reader import Store
 from rehydrator.trust.gpg import KeyRing
 from rehydrator.trust.stream_check import StreamCheck
 
@@ -27,9 +26,9 @@ from rehydrator.trust.stream_check import StreamCheck
 @arch_option
 @json_option
 @store_option
-def list_artifacts(arch: str | None, as_json: bool, store_path: Path) -> None:
+def list_artifacts(arch: str | None, as_json: bool, location: Location) -> None:
     """Show what is in the store, one line per artifact (all architectures unless --arch is given)."""
-    with Store(store_path) as store:
+    with opened_store(location) as store:
         manifests = choose(store, architectures(store, arch or "all"), Choice(everything=True))
         report = store_report(manifests, store)
     if as_json:
@@ -44,9 +43,9 @@ def list_artifacts(arch: str | None, as_json: bool, store_path: Path) -> None:
 @arch_option
 @json_option
 @store_option
-def info(names: tuple[str, ...], arch: str | None, as_json: bool, store_path: Path) -> None:
+def info(names: tuple[str, ...], arch: str | None, as_json: bool, location: Location) -> None:
     """Tell everything about artifacts: what differs from the canonical, sizes, hashes."""
-    with Store(store_path) as store:
+    with opened_store(location) as store:
         choice = Choice(disks=names, everything=not names)
         report = store_report(choose(store, architectures(store, arch), choice), store, texts=True)
     if as_json:
@@ -100,7 +99,7 @@ def verify(
     keys: tuple[Path, ...],
     image: str | None,
     digest: str,
-    store_path: Path,
+    location: Location,
     style: Style,
 ) -> None:
     """Check the store's own files, then rehydrate artifacts to nowhere and compare their sha256.
@@ -111,9 +110,9 @@ def verify(
     if digest and not image:
         raise UsageError("--digest is that of an image", hint="Name the image with --image")
     workers = jobs or os.cpu_count() or 1
-    with Store(store_path, threads=1 if workers > 1 else None) as store:
+    progress = make_progress(style)
+    with opened_store(location, progress, threads=1 if workers > 1 else None) as store:
         manifests = choose(store, architectures(store, arch or "all"), Choice(disks=names, everything=not names))
-        progress = make_progress(style)
         given = _stream_check(stream, progress) if stream else None
         findings = flow.verify_image(store, parse_layout(image), digest, progress, workers) if image else []
         findings += flow.verify_files(store, progress, workers)
@@ -145,10 +144,10 @@ def _stream_check(stream: str, progress: Progress) -> StreamCheck:
 
 @click.command("print-stream-json")
 @store_option
-def print_stream_json(store_path: Path) -> None:
+def print_stream_json(location: Location) -> None:
     """Print the stream metadata of the release, verbatim."""
     if sys.stdout is None:  # closed before the program began
         raise UsageError("standard output is closed")
-    with Store(store_path) as store:
+    with opened_store(location) as store:
         sys.stdout.buffer.write(store.stream_metadata())
         sys.stdout.buffer.flush()

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from rehydrator import rehydrate as flow
-from rehydrator.cli.common import arch_option, check_standard_output, progress_option, store_option
+from rehydrator.cli.common import arch_option, check_standard_output, opened_store, progress_option, store_option
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import UsageError
+from rehydrator.oci.reference import Location
 from rehydrator.progress import Style, make_progress
 from rehydrator.selection import Choice, architectures, choose
-from rehydrator.store.reader import Store
 
 
 @click.command()
@@ -47,7 +47,7 @@ def rehydrate(
     engine: EngineName,
     zipl: ZiplName,
     appliance: Path | None,
-    store_path: Path,
+    location: Location,
     style: Style,
 ) -> None:
     """Give files of the release back, bit for bit.
@@ -68,7 +68,7 @@ def rehydrate(
     if dest == "-":
         check_standard_output()
     progress = make_progress(style)
-    with Store(store_path) as store:
+    with opened_store(location, progress) as store:
         chosen = choose(store, architectures(store, arch), choice)
         with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
             options = flow.Options(not skip_validate, compressed=compressed, signatures=signatures, engine=replay)

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from rehydrator import synthesize as flow
-from rehydrator.cli.common import arch_option, check_standard_output, store_option
+from rehydrator.cli.common import arch_option, check_standard_output, opened_store, store_option
 from rehydrator.cli.engine import appliance_option, engine_option
 from rehydrator.engines.choice import EngineName, writing
 from rehydrator.errors import UsageError
+from rehydrator.oci.reference import Location
 from rehydrator.rehydrate import source_date_epoch
 from rehydrator.selection import architectures
-from rehydrator.store.reader import Store
 from rehydrator.synthesis.usual import FORMATS
 from rehydrator.synthesis.wish import Wish, parse_size
 
@@ -45,7 +45,7 @@ def synthesize(
     engine: EngineName,
     appliance: Path | None,
     arch: str | None,
-    store_path: Path,
+    location: Location,
 ) -> None:
     """Make an image that the release does not have: for PLATFORM, or with other arguments.
 
@@ -63,7 +63,7 @@ def synthesize(
     )
     if dest == "-":
         check_standard_output()
-    with Store(store_path) as store:
+    with opened_store(location) as store:
         [chosen] = _one(architectures(store, arch))
         size_of_disk = max(wish.size, store.canonical(chosen).size)
         with writing(engine, size_of_disk, _say, appliance) as make:

@@ -6,16 +6,13 @@ No container engine is needed, and the image is a function of base, store and se
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 
 import msgspec
 
-from rehydrator import __version__
 from rehydrator.disk.extents import Data
 from rehydrator.disk.sink import HashSink
 from rehydrator.errors import UnsupportedError, UsageError
 from rehydrator.oci.c_oci import (
-    Annotation,
     Descriptor,
     Execution,
     History,
@@ -25,21 +22,15 @@ from rehydrator.oci.c_oci import (
     MediaType,
 )
 from rehydrator.oci.digest import digest_of_sha256
+from rehydrator.oci.labels import LABEL_SEAL, created_of, labels_of
 from rehydrator.oci.layout import Layout, LayoutWriter
-from rehydrator.oci.reference import LayoutReference
+from rehydrator.oci.reference import DEFAULT_TAG, LayoutReference
 from rehydrator.oci.store_layers import PLACE, StoreLayer, layer_tar, store_layers
 from rehydrator.oci.stored import gzip_stored
 from rehydrator.progress import Progress
-from rehydrator.release.stream import stream_facts
-from rehydrator.store.layout import STREAM
 from rehydrator.store.reader import Store
 
-LABEL_STREAM = "io.rehydrator.stream"
-LABEL_ARCHITECTURES = "io.rehydrator.architectures"
-LABEL_SEAL = "io.rehydrator.seal"
-LABEL_PROGRAM = "io.rehydrator.program"
 STORE_VARIABLE = "REHYDRATOR_STORE"
-_TITLE = "CoreOS disk images"
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -62,42 +53,14 @@ def build_image(
 ) -> Descriptor:
     """Write the image of ``store`` over ``base`` to a layout and tag it; return what the tag points to."""
     layout = Layout(base.path)
-    root = layout.find(base.tag)
+    root = layout.find(base)
     with LayoutWriter(target.path) as writer:
         layers = [_write(layer, store, writer, progress) for layer in store_layers(store)]
-        created = created_at(store, settings.created)
+        created = created_of(store, settings.created)
         builder = _Builder(layout, writer, layers, labels_of(store, created) | dict(settings.labels), created)
         descriptor = builder.add(root)
-        writer.tag(descriptor, target.tag or "latest")
+        writer.tag(descriptor, target.tag or DEFAULT_TAG)
     return descriptor
-
-
-def created_at(store: Store, seconds: int | None) -> str:
-    """Return the time that what is made of a store states: as set, else that of the release's metadata, else 1970.
-
-    It never follows the clock.
-    """
-    if seconds is None and store.index.stream is not None:
-        told = stream_facts(store.stream_metadata(), store.name / STREAM).last_modified
-        if told:
-            return told
-    return datetime.fromtimestamp(seconds or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def labels_of(store: Store, created: str) -> dict[str, str]:
-    """Return the labels that tell what is in a store."""
-    releases = sorted({store.arch(arch).release for arch in store.architectures})
-    labels = {
-        Annotation.TITLE.value: _TITLE,
-        Annotation.VERSION.value: ",".join(releases),
-        Annotation.CREATED.value: created,
-        LABEL_ARCHITECTURES: ",".join(store.architectures),
-        LABEL_SEAL: store.index.seal,
-        LABEL_PROGRAM: __version__,
-    }
-    if store.index.stream is not None:
-        labels[LABEL_STREAM] = stream_facts(store.stream_metadata(), store.name / STREAM).stream
-    return labels
 
 
 def _write(layer: StoreLayer, store: Store, writer: LayoutWriter, progress: Progress) -> _Layer:
@@ -146,7 +109,7 @@ class _Builder(msgspec.Struct, frozen=True):
         if LABEL_SEAL in config.config.labels:
             raise UsageError("the base holds a store already", path=self.base.root, hint="Name one without a store")
         for layer in manifest.layers:
-            self.writer.copy(self.base, layer)
+            self.writer.put_file(self.base.path(layer), layer)
         made = msgspec.structs.replace(
             config,
             created=self.created,

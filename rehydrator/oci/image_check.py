@@ -14,8 +14,8 @@ from rehydrator.disk.sink import HashSink
 from rehydrator.errors import MismatchError, UnsupportedError
 from rehydrator.oci.c_oci import Descriptor, ImageConfig, Index, Manifest, MediaType
 from rehydrator.oci.digest import digest_of_sha256
-from rehydrator.oci.image import LABEL_SEAL
-from rehydrator.oci.layout import Layout
+from rehydrator.oci.labels import LABEL_SEAL
+from rehydrator.oci.layout import Layout, file_pieces
 from rehydrator.oci.reference import LayoutReference
 from rehydrator.oci.store_layers import StoreLayer, layer_tar, store_layers
 from rehydrator.oci.stored import gzip_stored
@@ -36,7 +36,7 @@ def image_checks(store: Store, reference: LayoutReference, digest: str = "") -> 
     end the chain.
     """
     layout = Layout(reference.path)
-    root = layout.find(reference.tag)
+    root = layout.find(reference)
     if digest:
         yield ImageCheck(f"{reference}: digest", lambda: _same("another image", str(reference), digest, root.digest))
     layers = store_layers(store)
@@ -94,7 +94,7 @@ class _Blob(msgspec.Struct, frozen=True):
     def compare(self) -> None:
         sha256 = HashSink()
         try:
-            for piece in self.layout.pieces(self.descriptor):
+            for piece in file_pieces(self.layout.path(self.descriptor), self.descriptor):
                 sha256.write(piece)
             actual = digest_of_sha256(sha256.hexdigest())
         finally:

@@ -46,6 +46,7 @@ from rehydrator.oci.digest import (
     encode,
     sha256_of,
 )
+from rehydrator.oci.reference import LayoutReference
 
 T = TypeVar("T", bound=msgspec.Struct)
 _TEMPORARY = ".*.part"  # of FileSink
@@ -71,11 +72,17 @@ class Layout:
         """The tags in the order of the index."""
         return [name for item in self.index.manifests if (name := item.annotations.get(Annotation.REF_NAME))]
 
-    def find(self, tag: str = "") -> Descriptor:
-        """Return what a tag points to; without one, what the layout holds if it is a single thing."""
-        found = [item for item in self.index.manifests if not tag or item.annotations.get(Annotation.REF_NAME) == tag]
+    def find(self, reference: LayoutReference) -> Descriptor:
+        """Return what a tag or a digest points to; without both, what the layout holds if it is a single thing."""
+        tag, digest = reference.tag, reference.digest
+        found = [
+            item
+            for item in self.index.manifests
+            if (item.digest == digest if digest else not tag or item.annotations.get(Annotation.REF_NAME) == tag)
+        ]
         if not found:
-            raise UsageError(f"the layout has no tag {tag!r}", path=self.root, hint=self._hint())
+            wanted = f"manifest {digest}" if digest else f"tag {tag!r}"
+            raise UsageError(f"the layout has no {wanted}", path=self.root, hint=self._hint())
         if len({item.digest for item in found}) > 1:
             raise UsageError("the layout holds several images", path=self.root, hint=self._hint())
         return found[0]
@@ -92,15 +99,6 @@ class Layout:
         path = self.path(descriptor)
         check_document_size(descriptor, path)
         return checked(_read_document(path), descriptor, path)
-
-    def pieces(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Yield a blob of any size in pieces. Its size is compared; its digest is the caller's to compare."""
-        path = self.path(descriptor)
-        with contextlib.closing(FileSource(path)) as source:
-            if source.size != descriptor.size:
-                raise MismatchError("has another size", path=path, expected=descriptor.size, actual=source.size)
-            for offset in range(0, source.size, CHUNK):
-                yield source.read(offset, min(CHUNK, source.size - offset))
 
     def document(self, descriptor: Descriptor, kind: type[T]) -> T:
         """Return a blob as the document that it is."""
@@ -192,16 +190,14 @@ class LayoutWriter:
             digester.close()
         return descriptor
 
-    def copy(self, layout: Layout, descriptor: Descriptor) -> None:
-        """Add a blob of another layout, unless it is there already. Its digest is compared."""
+    def put_file(self, path: Path, descriptor: Descriptor) -> None:
+        """Add a file as a blob, unless it is there already. Its size and digest are compared."""
         if self.has(descriptor):
             return
-        written = self.put_pieces(layout.pieces(descriptor), descriptor.media_type)
+        written = self.put_pieces(file_pieces(path, descriptor), descriptor.media_type)
         if written.digest != descriptor.digest:
             blob_path(self.root, written).unlink()
-            raise MismatchError(
-                "has another digest", path=layout.path(descriptor), expected=descriptor.digest, actual=written.digest
-            )
+            raise MismatchError("has another digest", path=path, expected=descriptor.digest, actual=written.digest)
 
     def tag(self, descriptor: Descriptor, name: str) -> None:
         """Let a tag point to what ``descriptor`` describes, and to nothing else any more."""
@@ -221,6 +217,15 @@ class LayoutWriter:
 def blob_path(root: Path, descriptor: Descriptor) -> Path:
     """Return where a layout has a blob."""
     return root / BLOBS / ALGORITHM / sha256_of(descriptor.digest, root)
+
+
+def file_pieces(path: Path, descriptor: Descriptor) -> Iterator[bytes]:
+    """Yield a file of any size in pieces after comparing its size."""
+    with contextlib.closing(FileSource(path)) as source:
+        if source.size != descriptor.size:
+            raise MismatchError("has another size", path=path, expected=descriptor.size, actual=source.size)
+        for offset in range(0, source.size, CHUNK):
+            yield source.read(offset, min(CHUNK, source.size - offset))
 
 
 def _read_document(path: Path) -> bytes:

@@ -1,31 +1,98 @@
-"""Names of images in OCI layouts: ``oci:PATH[:TAG]``, as containers-transports(5) has them."""
+"""References: the words by which an image or a store in a registry or an OCI layout is named.
+
+Names follow the OCI distribution specification 1.1 ("Pulling manifests"), transports containers-transports(5).
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from rehydrator.errors import UsageError
 
-TRANSPORT = "oci:"
+DOCKER = "docker://"
+OCI = "oci:"
+DEFAULT_TAG = "latest"
+
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_REGISTRY = re.compile(
+    rf"(?P<host>{_HOST})/(?P<repository>{_PART}(?:/{_PART})*)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
+)
+_LAYOUT = re.compile(rf"{OCI}(?P<path>[^:\0]+?)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?")
+
+
+class RegistryReference(msgspec.Struct, frozen=True):
+    """A manifest in a repository of a registry: by tag, or by digest, which wins where both are given."""
+
+    host: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.repository}{_suffix(self.tag, self.digest)}"
 
 
 class LayoutReference(msgspec.Struct, frozen=True):
-    """An image in a layout on disk; without a tag the only one that is there."""
+    """A manifest in an OCI image layout on disk; without tag and digest the only one that is there."""
 
     path: Path
     tag: str = ""
+    digest: str = ""
 
     def __str__(self) -> str:
-        return f"{TRANSPORT}{self.path}" + (f":{self.tag}" if self.tag else "")
+        return f"{OCI}{self.path}{_suffix(self.tag, self.digest)}"
+
+
+Reference: TypeAlias = RegistryReference | LayoutReference
+Location: TypeAlias = Path | Reference  # of a store
+
+
+def parse_reference(text: str) -> Reference:
+    """Return the reference that ``text`` is. Raises UsageError for what is none."""
+    if text.startswith(OCI):
+        return parse_layout(text)
+    found = _REGISTRY.fullmatch(text.removeprefix(DOCKER))
+    if found is None:
+        raise UsageError(
+            "is no reference to something in a registry or OCI layout",
+            actual=repr(text),
+            expected="HOST/REPOSITORY:TAG, HOST/REPOSITORY@sha256:DIGEST or oci:DIRECTORY:TAG",
+        )
+    tag, digest = found["tag"] or "", found["digest"] or ""
+    return RegistryReference(found["host"], found["repository"], tag or ("" if digest else DEFAULT_TAG), digest)
 
 
 def parse_layout(text: str) -> LayoutReference:
-    """Return the reference that ``text`` is. Raises UsageError for what is none."""
-    path, _, tag = text.removeprefix(TRANSPORT).partition(":")
-    if not text.startswith(TRANSPORT) or not path:
+    """Return the reference to something in a layout that ``text`` is. Raises UsageError for what is none."""
+    found = _LAYOUT.fullmatch(text)
+    if found is None:
         raise UsageError(
             "is no image in an OCI layout", actual=repr(text), expected="oci:DIRECTORY or oci:DIRECTORY:TAG"
         )
-    return LayoutReference(Path(path), tag)
+    return LayoutReference(Path(found["path"]), found["tag"] or "", found["digest"] or "")
+
+
+def parse_location(text: str) -> Location:
+    """Return what ``--store`` names: a directory, or a reference.
+
+    Without ``docker://`` only what begins with a host is a reference: one with a dot or a port, or ``localhost``; a
+    directory of that name is preferred.
+    """
+    if text.startswith((DOCKER, OCI)):
+        return parse_reference(text)
+    path = Path(text)
+    found = _REGISTRY.fullmatch(text)
+    if found is None or path.exists() or not (set(".:") & set(found["host"]) or found["host"] == "localhost"):
+        return path
+    return parse_reference(text)
+
+
+def _suffix(tag: str, digest: str) -> str:
+    return (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")

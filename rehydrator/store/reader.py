@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -146,6 +146,10 @@ class Store:
                 if ref.sha256 not in seen:
                     seen.add(ref.sha256)
                     yield blob_file(ref)
+
+    def bring(self, files: Sequence[File]) -> None:
+        """Have files at hand that will be asked for soon."""
+        self._origin.bring(files)
 
     def path(self, file: File) -> Path:
         """Return where a file of the store lies; whoever reads it compares its digest."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from rehydrator.codecs import seekable
-from rehydrator.errors import OutputError, UsageError
+from rehydrator.errors import OutputError
 from rehydrator.intake.intake import Content
 from rehydrator.manifest.schema import ArchIndex, CanonicalRef, File, Manifest, StoreIndex
 from rehydrator.manifest.text import encode
@@ -23,20 +23,11 @@ from rehydrator.store.canonical import encode_extents
 from rehydrator.store.files import describe, sealed
 from rehydrator.store.layout import INDEX, SIGNATURES, STREAM, canonical_name, manifest_name
 from rehydrator.store.origin import Directory
+from rehydrator.store.publishing import check_free, publish
 
 _SUFFIX = ".dehydrating"
 _LOCK = ".lock"
 _SCRATCH = ".scratch"
-
-
-def check_target(target: Path) -> None:
-    """Raise UsageError where no store can be made under this name."""
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    if target.exists() or target.is_symlink():
-        raise UsageError("exists already", path=target, hint="Remove it or name another store")
-    if not target.parent.is_dir():
-        raise UsageError("no such directory", path=target.parent)
 
 
 class Staging:
@@ -44,7 +35,7 @@ class Staging:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        check_target(target)
+        check_free(target)
         self.root = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}")
         self._lock = -1
         self._canonicals: dict[str, CanonicalRef] = {}
@@ -123,15 +114,9 @@ class Staging:
         """Flush all files and give the store its name."""
         try:
             shutil.rmtree(self.scratch)
-            for directory, _, files in os.walk(self.root):
-                for name in (*files, "."):
-                    _fsync(Path(directory) / name)
-            (self.root / _LOCK).unlink()
-            check_target(self.target)  # somebody may have been faster
-            self.root.rename(self.target)
-            _fsync(self.target.parent)
         except OSError as error:
             raise OutputError(f"cannot be published: {error.strerror}", path=self.target) from error
+        publish(self.root, self.target, lock=self.root / _LOCK)
 
     def __enter__(self) -> Self:
         _remove_abandoned(self.target)
@@ -151,14 +136,6 @@ class Staging:
         shutil.rmtree(self.root, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _remove_abandoned(target: Path) -> None:

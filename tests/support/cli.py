@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from rehydrator.__main__ import main
-from rehydrator.cli import attest, build, check, explain, fetch, inspect, rehydrate, synthesize
+from rehydrator.cli import attest, build, check, explain, fetch, inspect, registry, rehydrate, synthesize
 
 # The program imports its commands when they are asked for; here they are wanted before it is forked.
-COMMANDS = (attest, build, check, explain, fetch, inspect, rehydrate, synthesize)
+COMMANDS = (attest, build, check, explain, fetch, inspect, registry, rehydrate, synthesize)
 PROGRAM = (sys.executable, "-m", "rehydrator")
 _IGNORED = ("REHYDRATOR_", "SOURCE_DATE", "PYTHONUNBUFFERED")
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(_IGNORED)}

@@ -46,6 +46,22 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        self.respond()
+
+    def do_HEAD(self) -> None:
+        self.respond()
+
+    def do_POST(self) -> None:
+        self.respond()
+
+    def do_PUT(self) -> None:
+        self.respond()
+
+    def do_PATCH(self) -> None:
+        self.respond()
+
+    def respond(self) -> None:
+        """Answer a request of any method as if it was GET."""
         self.site.seen.append((self.path, self.headers.get("Range", "")))
         data = self.site.files.get(self.path)
         acts = self.site.acts.get(self.path)
