@@ -31,6 +31,7 @@ from rehydrator.progress import Progress
 T = TypeVar("T")
 
 _REDIRECTS = 10
+_KEPT = 8  # idle connections to one server, for as many threads
 _FOLLOWED = frozenset({"GET", "HEAD"})
 AUTHORIZATION = "Authorization"
 _TEMPORARY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -115,9 +116,11 @@ class Client:
         with self._lock:
             if proxy not in self._pools:
                 self._pools[proxy] = (
-                    urllib3.ProxyManager(proxy if "//" in proxy else f"http://{proxy}", ssl_context=self._tls)
+                    urllib3.ProxyManager(
+                        proxy if "//" in proxy else f"http://{proxy}", ssl_context=self._tls, maxsize=_KEPT
+                    )
                     if proxy
-                    else urllib3.PoolManager(ssl_context=self._tls)
+                    else urllib3.PoolManager(ssl_context=self._tls, maxsize=_KEPT)
                 )
             return self._pools[proxy]
 

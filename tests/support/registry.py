@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.server import Act, Handler, Site
+from tests.support.server import Act, Handler, Site, tag_of
 
 # user "reader", password "secret", by crypt(3)
 HTPASSWD = "reader:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
@@ -77,6 +77,7 @@ class Small(Site):
     calls: list[str] = field(default_factory=list)
     sent: int = 0
     token: str = ""  # that has to be shown, where there is one
+    realm: str = ""  # where it is to be had
 
     def act_for(self, method: str, path: str) -> Act | None:
         """Take the next thing to do instead, if there is one."""
@@ -98,7 +99,7 @@ class _Handler(Handler):
         try:
             if self.site.token and self.headers.get("Authorization") != f"Bearer {self.site.token}":
                 self.rfile.read(length)
-                challenge = f'Bearer realm="{self.site.url}/token?x=1",service="small",scope="repository:r:pull,push"'
+                challenge = f'Bearer realm="{self.site.realm}",service="small",scope="repository:r:pull,push"'
                 self.answer(401, b"{}", WWW_Authenticate=challenge)
             elif act is not None:
                 act(self, self.site.files.get(path, b""))
@@ -143,10 +144,10 @@ class _Handler(Handler):
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         kind = "application/vnd.oci.image.manifest.v1+json" if "/manifests/" in path else "application/octet-stream"
         if found is None:
-            self.answer(200, data, Content_Type=kind)
+            self.answer(200, data, Content_Type=kind, ETag=tag_of(data))
             return
         first, last = int(found[1]), min(int(found[2] or len(data)), len(data) - 1)
-        self.answer(206, data[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(data)}")
+        self.answer(206, data[first : last + 1], Content_Range=f"bytes {first}-{last}/{len(data)}", ETag=tag_of(data))
 
     def _take(self, path: str, body: bytes) -> None:
         first = int(self.headers["Content-Range"].partition("-")[0])
