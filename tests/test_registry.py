@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from kill_test.registry import docker_registry
 from tests.support.cli import fine, hidden, run
-from tests.support.registry import HTPASSWD, docker_registry
+from tests.support.registry import HTPASSWD
 from tests.support.stores import flip
 
 pytestmark = pytest.mark.oracle

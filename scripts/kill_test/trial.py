@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_ON_THE_WAY = (".", "_uploads")  # hidden, and what a registry has got of blobs that are not whole yet
 _MARGIN = 1.1  # kill a little after the usual end, too
 
 
@@ -25,13 +26,15 @@ class KillError(Exception):
 class Trial:
     """A command that makes ``target``, and nothing else visible in its directory.
 
-    ``whole``: the target appears at once, with all that is in it; else each of its files does.
+    ``whole``: the target appears at once, with all that is in it; else each of its files does. ``variables`` are set in
+    the environment.
     """
 
     name: str
     words: tuple[str, ...]
     target: Path
     whole: bool
+    variables: dict[str, str] = field(default_factory=dict)
     usual: float = 0.0  # seconds that a run takes
     digests: dict[str, str] = field(default_factory=dict)
     killed: int = 0
@@ -48,7 +51,11 @@ class Trial:
     def kill(self, choose: random.Random) -> None:
         """Start the command, kill it with all its processes after a random time, and judge what is there."""
         process = subprocess.Popen(
-            self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+            self._command(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | self.variables,
         )
         try:
             process.wait(choose.uniform(0, self.usual * _MARGIN))
@@ -88,7 +95,7 @@ class Trial:
 
     def finish(self) -> None:
         """Run the command to its end, which has to be a good one."""
-        done = subprocess.run(self._command(), capture_output=True, check=False)
+        done = subprocess.run(self._command(), capture_output=True, check=False, env=os.environ | self.variables)
         if done.returncode:
             raise KillError(f"{self.name}: ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
 
@@ -102,10 +109,10 @@ def _hidden(directory: Path) -> Iterator[Path]:
 
 
 def _digests(directory: Path) -> dict[str, str]:
-    """Return the sha256 of each file below ``directory`` that is not hidden, by its name there."""
+    """Return the sha256 of each file below ``directory`` that is not on its way, by its name there."""
     found = {}
     for path in sorted(directory.rglob("*")) if directory.exists() else ():
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts):
+        if path.is_file() and not any(part.startswith(_ON_THE_WAY) for part in path.relative_to(directory).parts):
             with path.open("rb") as stream:
                 found[str(path.relative_to(directory))] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

@@ -1,19 +1,14 @@
-"""Registries to test with: Debian's, and one that lives in this process and fails as it is told to."""
+"""A registry that lives in this process and fails as it is told to."""
 
 from __future__ import annotations
 
-import json
 import re
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from http.server import ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,48 +16,6 @@ from tests.support.server import Act, Handler, Site, tag_of
 
 # user "reader", password "secret", by crypt(3)
 HTPASSWD = "reader:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
-SECONDS = 30
-
-
-@contextmanager
-def docker_registry(root: Path, *, certificate: Path | None = None, htpasswd: str = "") -> Iterator[str]:
-    """Run Debian's registry on the loopback interface; give its host and port."""
-    root.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config: dict[str, object] = {
-        "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(root / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}"}
-        | ({"tls": {"certificate": str(certificate), "key": str(certificate)}} if certificate else {}),
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-    }
-    if htpasswd:
-        (root / "htpasswd").write_text(htpasswd + "\n")
-        config["auth"] = {"htpasswd": {"realm": "test", "path": str(root / "htpasswd")}}
-    (root / "config.yml").write_text(json.dumps(config))
-    with (root / "log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(root / "config.yml")], stdout=log, stderr=log)
-    try:
-        _wait(port, process, root / "log")
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        else:
-            return
 
 
 @dataclass
