@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 import msgspec
 
+from rehydrator.cli.common import access_options, opened_store, store_location
 from rehydrator.disk.sink import FileSink
 from rehydrator.errors import OutputError
 from rehydrator.oci.labels import created_of
 from rehydrator.oci.layout import Layout
-from rehydrator.oci.reference import parse_layout
+from rehydrator.oci.reference import Location, parse_layout
 from rehydrator.rehydrate import source_date_epoch
-from rehydrator.store.reader import Store
 from rehydrator.trust.sbom import runtime_sbom
 from rehydrator.trust.statement import statement_of
 
@@ -22,10 +22,11 @@ SBOM = "rehydrator.spdx.json"
 
 
 @click.command()
-@click.argument("store_path", type=click.Path(path_type=Path), metavar="STORE")
+@click.argument("location", metavar="STORE", callback=store_location)
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also state the digest of this image.")
-def attest(store_path: Path, directory: Path, image: str | None) -> None:
+@access_options
+def attest(location: Location, directory: Path, image: str | None) -> None:
     """Write what is in a store, and what runs it, as documents that can be signed.
 
     DIR gets rehydrator.intoto.json, an in-toto statement with SLSA provenance: the sha256 of every file that the store
@@ -33,7 +34,7 @@ def attest(store_path: Path, directory: Path, image: str | None) -> None:
     rehydrator.spdx.json, the software that rehydration runs on, in SPDX. Both are functions of the store and of what is
     installed; $SOURCE_DATE_EPOCH is the time that they state, by default that of the stream metadata.
     """
-    with Store(store_path) as store:
+    with opened_store(location) as store:
         created = created_of(store, source_date_epoch())
         made = None
         if image:
