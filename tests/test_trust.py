@@ -108,17 +108,20 @@ def test_all_is_right(chain: Chain) -> None:
     assert chain.verify() == []
 
 
+def manifest(chain: Chain) -> Path:
+    layout = Layout(chain.image)
+    return layout.path(layout.find(LayoutReference(chain.image)))
+
+
 def blob(chain: Chain, number: int) -> Path:
     """A layer of the image; -1 is the last."""
-    layout = Layout(chain.image)
-    manifest = json.loads(layout.read(layout.find(LayoutReference(chain.image))))
-    return chain.image / "blobs" / str(manifest["layers"][number]["digest"]).replace(":", "/")
+    digest = json.loads(manifest(chain).read_bytes())["layers"][number]["digest"]
+    return chain.image / "blobs" / str(digest).replace(":", "/")
 
 
 def config(chain: Chain) -> Path:
-    layout = Layout(chain.image)
-    manifest = json.loads(layout.read(layout.find(LayoutReference(chain.image))))
-    return chain.image / "blobs" / str(manifest["config"]["digest"]).replace(":", "/")
+    digest = json.loads(manifest(chain).read_bytes())["config"]["digest"]
+    return chain.image / "blobs" / str(digest).replace(":", "/")
 
 
 def retagged(chain: Chain, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
@@ -131,12 +134,11 @@ def retagged(chain: Chain, change: Callable[[dict[str, Any], dict[str, Any]], No
         return {"digest": f"sha256:{digest}", "size": len(data)}
 
     index = json.loads((chain.image / "index.json").read_bytes())
-    layout = Layout(chain.image)
-    manifest = json.loads(layout.read(layout.find(LayoutReference(chain.image))))
+    pinned = json.loads(manifest(chain).read_bytes())
     made = json.loads(config(chain).read_bytes())
-    change(manifest, made)
-    manifest["config"] |= put(made)
-    index["manifests"][0] |= put(manifest)
+    change(pinned, made)
+    pinned["config"] |= put(made)
+    index["manifests"][0] |= put(pinned)
     (chain.image / "index.json").write_text(json.dumps(index))
     chain.digest = index["manifests"][0]["digest"]
 
@@ -144,7 +146,7 @@ def retagged(chain: Chain, change: Callable[[dict[str, Any], dict[str, Any]], No
 def another_image(chain: Chain) -> None:
     """The tag points to another image than the one whose digest is known."""
     digest = chain.digest
-    retagged(chain, lambda manifest, made: manifest.update(annotations={"x": "y"}))
+    retagged(chain, lambda pinned, made: pinned.update(annotations={"x": "y"}))
     chain.digest = digest
 
 
@@ -185,7 +187,7 @@ TAMPERED: dict[str, tuple[Callable[[Chain], object], list[str]]] = {
     "the digest": (lambda it: setattr(it, "digest", "sha256:" + "0" * 64), ["digest: ", "another image"]),
     "the tag": (another_image, ["digest: ", "another image"]),
     "the image's manifest": (
-        lambda it: stores.flip(Layout(it.image).path(Layout(it.image).find(LayoutReference(it.image))), 30), ["another digest", "blobs/sha256/"],
+        lambda it: stores.flip(manifest(it), 30), ["another digest", "blobs/sha256/"],
     ),
     "the image's config": (lambda it: stores.flip(config(it), 30), ["has another digest"]),
     "the image's label": (
