@@ -64,7 +64,7 @@ def test_the_choice(need: Callable[..., None], tmp_path: Path, kind: str) -> Non
         assert bytes(again.read(0, again.size)) == image.read_bytes()
     assert len(zstandard.ZstdCompressor(level=19).compress(msgspec.json.encode(unwrapped.record))) <= 2 << 10
     told = msgspec.structs.replace(unwrapped.record, tables=["x"] * len(unwrapped.tables))
-    assert layer.describe(told).endswith("their sizes in a table" if kept else "their sizes by compressing twice")
+    assert layer.describe(told).endswith("their sizes in a table" if kept else "their sizes by compressing first")
 
 
 @pytest.mark.oracle
@@ -81,7 +81,7 @@ def test_info_tells_which(
     image = convert(tmp_path / "raw", tmp_path / "image", *VMDK).read_bytes()
     maker.add("aws", "vmdk.xz", image)
     fine("build", "dehydrate", maker.finish(), tmp_path / "store", "--level", "1")
-    words = "their sizes in a table" if worth else "their sizes by compressing twice"
+    words = "their sizes in a table" if worth else "their sizes by compressing first"
     assert words in " ".join(fine("info", "aws", "--store", tmp_path / "store").text.split())
     assert fine("rehydrate", "-", "--disk", "aws", "--store", tmp_path / "store").out == image
 

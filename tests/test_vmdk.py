@@ -264,5 +264,5 @@ def test_other_subformats_are_refused_by_name(
 
 def test_description() -> None:
     assert LAYER.describe(VmdkRecord([], "zlib-6")) == (
-        "streamOptimized vmdk, 64 KiB grains, grains in guest order, grains by zlib-6, their sizes by compressing twice"
+        "streamOptimized vmdk, 64 KiB grains, grains in guest order, grains by zlib-6, their sizes by compressing first"
     )

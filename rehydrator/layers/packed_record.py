@@ -19,7 +19,7 @@ def words(encoder: str, patched: Patched | None, tables: Sequence[str], unit: st
     """Say who compressed the chunks, which the format calls ``unit``, and how their sizes are known beforehand."""
     said = f"{unit}s by {encoder}"
     kept = len(tables) > (patched is not None)
-    said += ", their sizes in a table" if kept else ", their sizes by compressing twice"
+    said += ", their sizes in a table" if kept else ", their sizes by compressing first"
     if patched is not None:
         said += f", {patched.chunks:,} of {patched.of:,} patched, {patched.literal_bytes:,} literal bytes"
     return said

@@ -3,7 +3,8 @@
 The lowest bytes are noise and the highest ones nearly equal; apart from each other they compress better.
 
 A container's own tables come before its chunks and need the sizes of all. Without a table of them all chunks are
-compressed once more to learn them, so a table is kept where that takes long for its size: :func:`is_worth_keeping`.
+compressed, into a temporary file, before the first byte can be given out; so a table is kept where that takes long for
+its size: :func:`is_worth_keeping`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import zstandard
 from rehydrator.disk.extents import Data
 from rehydrator.errors import MismatchError
 
-# What the store may grow by to save a second of a processor in each rehydration of the file. For chunks of 64 KiB,
-# VMDK's table takes some 400 bytes for that and qcow2's 900 with zlib, and less than twice that with zlib-ng; qcow2's
-# with zstd takes 12 KiB, and so does that of clusters of 4 KiB.
+# What the store may grow by to save a second of waiting for the first byte in each rehydration of the file. For chunks
+# of 64 KiB, VMDK's table takes some 400 bytes for that and qcow2's 900 with zlib, and less than twice that with
+# zlib-ng; qcow2's with zstd takes 12 KiB, and so does that of clusters of 4 KiB.
 BYTES_PER_SECOND = 2048
 _LEVEL = 19  # of zstd in the store
 _WIDTH = array("I").itemsize
