@@ -106,6 +106,11 @@ def put(at: int, data: bytes) -> Edit:
     return edit
 
 
+def flipped(at: int) -> Edit:
+    """Invert a byte, for places where tools write random ones; like :func:`put` otherwise."""
+    return lambda file: put(at, bytes([file[at % len(file)] ^ 0xFF]))(file)
+
+
 def cut(size: int) -> Edit:
     """Truncate to ``size`` bytes, or by so many where it is negative."""
     return lambda file: file[:size]
@@ -298,11 +303,11 @@ TABLE_OF_DAMAGE = [
     Damage("qcow2", "block outside", put(REFCOUNT_TABLE, big(1 << 40)), "qcow2 refcount block offset", REFCOUNT_TABLE,
            None, "0x10000000000"),
     # checksums
-    Damage("vhd", "checksum", put(-512 + 24, b"\xee"), "VHD checksum", SIZE + 64, None, None),
-    Damage("vhd dynamic", "checksum", put(512 + 40, b"\xee"), "VHD checksum", 512 + 36, None, None),
-    Damage("vhdx", "header", put(65536 + 8, b"\xee"), "VHDX header 1 Checksum", 65536 + 4, None, None),
-    Damage("vhdx", "regions", put(256 * 1024 + 40, b"\xee"), "VHDX region table Checksum", 256 * 1024 + 4, None, None),
-    Damage("vhdx", "log", put(MIB + 200, b"\xee"), "VHDX log entry Checksum", MIB + 4, None, None),
+    Damage("vhd", "checksum", flipped(-512 + 24), "VHD checksum", SIZE + 64, None, None),
+    Damage("vhd dynamic", "checksum", flipped(512 + 40), "VHD checksum", 512 + 36, None, None),
+    Damage("vhdx", "header", flipped(65536 + 8), "VHDX header 1 Checksum", 65536 + 4, None, None),
+    Damage("vhdx", "regions", flipped(256 * 1024 + 40), "VHDX region table Checksum", 256 * 1024 + 4, None, None),
+    Damage("vhdx", "log", flipped(MIB + 200), "VHDX log entry Checksum", MIB + 4, None, None),
     Damage("tar", "checksum", put(0, b"R"), "tar header with a wrong checksum", 148, None, None),
     Damage("gzip", "CRC32", put(-8, bytes(4)), "gzip CRC32", None, None, "0x0"),
     Damage("xz", "header", put(8, bytes(4)), "xz header does not fit its own CRC32", 0, None, None),
