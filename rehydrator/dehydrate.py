@@ -7,6 +7,7 @@ it from the new store; publish the store by one rename. Nothing is published tha
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -31,12 +32,13 @@ _PARENT = "qemu"  # the platform whose disk others are made from
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How to dehydrate. ``level`` is zstd's for canonical, literals and whole files.
+    """How to dehydrate: ``jobs`` files at once, by default as many as there are processors.
 
-    ``compressed`` also finds out how shipped files were compressed; that takes as long as compressing them once.
+    ``level`` is zstd's for canonical, literals and whole files. ``compressed`` also finds out how shipped files were
+    compressed; that takes as long as compressing them once.
     """
 
-    jobs: int
+    jobs: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
     level: int = 19
     allow_unhandled: bool = False
     compressed: bool = True

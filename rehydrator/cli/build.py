@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -11,6 +10,8 @@ from rehydrator import dehydrate as flow
 from rehydrator.cli.common import (
     LazyGroup,
     access_options,
+    at_once,
+    gathering,
     jobs_option,
     opened_store,
     progress_option,
@@ -34,18 +35,22 @@ def build() -> None:
 build.lazy = {name: ("fetch", name) for name in ("init", "download", "clean", "run")} | {"attest": ("attest", "attest")}
 
 
-level_option = click.option(
-    "--level", type=click.IntRange(1, 22), default=19, show_default=True, help="zstd level of the canonical."
-)
-unhandled_option = click.option(
-    "--allow-unhandled", is_flag=True, help="Store artifacts of an unknown kind whole instead of failing."
-)
-compressed_option = click.option(
-    "--compressed/--no-compressed",
-    default=True,
-    show_default=True,
-    help="Find out how files were compressed, so that they can be given back as shipped; takes as long as compressing "
-    "them once.",
+dehydration_options = gathering(
+    "settings",
+    flow.Settings,
+    click.option(
+        "--level", type=click.IntRange(1, 22), default=19, show_default=True, help="zstd level of the canonical."
+    ),
+    click.option(
+        "--allow-unhandled", is_flag=True, help="Store artifacts of an unknown kind whole instead of failing."
+    ),
+    click.option(
+        "--compressed/--no-compressed",
+        default=True,
+        show_default=True,
+        help="Find out how files were compressed, so that they can be given back as shipped; takes as long as "
+        "compressing them once.",
+    ),
 )
 
 
@@ -54,19 +59,10 @@ compressed_option = click.option(
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--arch", metavar="ARCH", help="Take this architecture only. Default: all that the inputs have.")
 @jobs_option("How many files to work on at once. Default: number of processors.")
-@level_option
-@unhandled_option
-@compressed_option
+@dehydration_options
 @progress_option
 def dehydrate(
-    inputs: tuple[Path, ...],
-    store: Path,
-    arch: str | None,
-    jobs: int | None,
-    level: int,
-    allow_unhandled: bool,
-    compressed: bool,
-    style: Style,
+    inputs: tuple[Path, ...], store: Path, arch: str | None, jobs: int | None, settings: flow.Settings, style: Style
 ) -> None:
     """Turn releases into a store.
 
@@ -74,8 +70,7 @@ def dehydrate(
     metadata file with the downloaded files beside it. Every file's sha256 is checked; every artifact is rehydrated from
     the new store and compared before the store gets its name.
     """
-    settings = flow.Settings(jobs or os.cpu_count() or 1, level, allow_unhandled, compressed)
-    make_store(read_inputs(inputs, arch), store, settings, make_progress(style))
+    make_store(read_inputs(inputs, arch), store, at_once(settings, jobs), make_progress(style))
 
 
 def make_store(inputs: Inputs, store: Path, settings: flow.Settings, progress: Progress) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+import msgspec
 
 from rehydrator.errors import UsageError
 from rehydrator.oci.reference import Location, parse_location
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from rehydrator.registry.access import Access
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class LazyGroup(click.Group):
@@ -41,6 +44,25 @@ class LazyGroup(click.Group):
             module, name = self.lazy[cmd_name]
             self.add_command(getattr(importlib.import_module(f"{__package__}.{module}"), name), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+
+def gathering(name: str, make: Callable[..., object], *options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Return what adds ``options`` to a command, which gets what ``make`` makes of their values as ``name``."""
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def gathered(*arguments: object, **values: object) -> object:
+            own = {parameter: values.pop(parameter) for parameter in parameters}
+            return command(*arguments, **values, **{name: make(**own)})
+
+        before = len(getattr(command, "__click_params__", ()))
+        decorated: Any = gathered
+        for option in reversed(options):
+            decorated = option(decorated)
+        parameters = [item.name for item in decorated.__click_params__[before:] if item.expose_value]
+        return cast("F", decorated)
+
+    return decorate
 
 
 _CA = "rehydrator.ca"
@@ -128,6 +150,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (
 def jobs_option(help_text: str) -> Callable[[F], F]:
     """Return the ``--jobs`` option with a command's own help text."""
     return click.option("--jobs", "-j", type=click.IntRange(1, 256), help=help_text)
+
+
+def at_once(settings: S, jobs: int | None) -> S:
+    """Return a flow's settings with the number of ``--jobs``, where that was given."""
+    return settings if jobs is None else msgspec.structs.replace(settings, jobs=jobs)
 
 
 def check_standard_output() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeAlias
 
 import click
 
 from rehydrator import dehydrate as dehydration
 from rehydrator import download as flow
-from rehydrator.cli.build import compressed_option, level_option, make_store, unhandled_option
-from rehydrator.cli.common import jobs_option, progress_option
+from rehydrator.cli.build import dehydration_options, make_store
+from rehydrator.cli.common import at_once, gathering, jobs_option, progress_option
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.release.inputs import read_inputs
 from rehydrator.release.sources import read_sources
@@ -20,72 +18,62 @@ from rehydrator.release.workdir import Wish, WorkDirectory
 from rehydrator.store.publishing import check_free
 from rehydrator.transport.client import Client, Patience
 
-F = TypeVar("F", bound=Callable[..., Any])
+Sources: TypeAlias = dict[str, list[str]]
 
 _PATH = click.Path(path_type=Path)
 _WORK = Path("build")
 _JOBS = flow.Settings().jobs
 
 work_argument = click.argument("work", type=_PATH, default=_WORK, metavar="[DIR]")
-download_jobs_option = jobs_option(f"How many files to fetch at once. Default: {_JOBS}.")
 
 
-def wish_options(command: F) -> F:
-    """Add the options that say what of a stream is wanted, and where it is."""
-    for option in (
-        click.option("--arch", "arches", multiple=True, metavar="ARCH", help="Only this architecture. Repeatable."),
-        click.option(
-            "--platform", "platforms", multiple=True, metavar="PLATFORM", help="Only this one, and metal. Repeatable."
-        ),
-        click.option(
-            "--sources",
-            type=_PATH,
-            envvar="REHYDRATOR_SOURCES",
-            help="A JSON file of named sources, looked into first; $REHYDRATOR_SOURCES sets the default.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def trust_options(command: F) -> F:
-    """Add the options of the download."""
-    for option in (
-        click.option(
-            "--key",
-            "keys",
-            type=_PATH,
-            multiple=True,
-            envvar="REHYDRATOR_KEYS",
-            help="A file of OpenPGP public keys, one of which signed each file. Repeatable. $REHYDRATOR_KEYS, "
-            "with ':' between files, sets it.",
-        ),
-        click.option("--skip-signatures", is_flag=True, help="Check no signatures: the sha256 of the metadata counts."),
-        click.option(
-            "--retries",
-            type=click.IntRange(0),
-            default=Patience().retries,
-            show_default=True,
-            help="How often to try again in a row without getting further.",
-        ),
-    ):
-        command = option(command)
-    return command
+sources_option = click.option(
+    "--sources",
+    type=_PATH,
+    envvar="REHYDRATOR_SOURCES",
+    callback=lambda _context, _option, path: read_sources(path) if path else {},
+    help="A JSON file of named sources, looked into first; $REHYDRATOR_SOURCES sets the default.",
+)
+wish_options = gathering(
+    "wish",
+    Wish,
+    click.option("--arch", "architectures", multiple=True, metavar="ARCH", help="Only this architecture. Repeatable."),
+    click.option(
+        "--platform", "platforms", multiple=True, metavar="PLATFORM", help="Only this one, and metal. Repeatable."
+    ),
+)
+trust_options = gathering(
+    "fetching",
+    flow.Settings,
+    click.option(
+        "--key",
+        "keys",
+        type=_PATH,
+        multiple=True,
+        envvar="REHYDRATOR_KEYS",
+        help="A file of OpenPGP public keys, one of which signed each file. Repeatable. $REHYDRATOR_KEYS, "
+        "with ':' between files, sets it.",
+    ),
+    click.option("--skip-signatures", is_flag=True, help="Check no signatures: the sha256 of the metadata counts."),
+)
+retries_option = click.option(
+    "--retries",
+    "patience",
+    type=click.IntRange(0),
+    default=Patience().retries,
+    show_default=True,
+    callback=lambda _context, _option, retries: Patience(retries=retries),
+    help="How often to try again in a row without getting further.",
+)
 
 
 @click.command()
 @click.argument("stream")
 @work_argument
 @wish_options
+@sources_option
 @progress_option
-def init(
-    stream: str,
-    work: Path,
-    arches: tuple[str, ...],
-    platforms: tuple[str, ...],
-    sources: Path | None,
-    style: Style,
-) -> None:
+def init(stream: str, work: Path, wish: Wish, sources: Sources, style: Style) -> None:
     """Begin a build: get the metadata of a stream.
 
     STREAM is a name such as fcos-stable, rhcos-4.16 or scos-4.20, an address that begins with https://, or the path of
@@ -93,13 +81,11 @@ def init(
     brought up to date.
     """
     with Client() as client:
-        _init(stream, work, Wish(arches, platforms), sources, client, make_progress(style))
+        _init(stream, work, wish, sources, client, make_progress(style))
 
 
-def _init(
-    stream: str, work: Path, wish: Wish, sources: Path | None, client: Client, progress: Progress
-) -> WorkDirectory:
-    made = flow.init(stream, work, wish, read_sources(sources) if sources else {}, client, progress)
+def _init(stream: str, work: Path, wish: Wish, sources: Sources, client: Client, progress: Progress) -> WorkDirectory:
+    made = flow.init(stream, work, wish, sources, client, progress)
     listed = made.listed()
     releases = ", ".join(sorted({f"{item.identity.arch} {item.identity.release}" for item in listed}))
     click.echo(f"{made.state.stream} from {made.state.source}: {len(listed)} files; {releases}")
@@ -109,19 +95,17 @@ def _init(
 @click.command()
 @work_argument
 @trust_options
-@download_jobs_option
+@retries_option
+@jobs_option(f"How many files to fetch at once. Default: {_JOBS}.")
 @progress_option
-def download(
-    work: Path, keys: tuple[Path, ...], skip_signatures: bool, retries: int, jobs: int | None, style: Style
-) -> None:
+def download(work: Path, fetching: flow.Settings, patience: Patience, jobs: int | None, style: Style) -> None:
     """Get the files of a stream, after 'build init'.
 
     Each gets its name when its sha256 is that of the stream metadata and its signature is good. What an interrupted run
     left is used; what is here already is checked again.
     """
-    settings = flow.Settings(jobs or _JOBS, keys, skip_signatures)
-    with Client(Patience(retries=retries)) as client:
-        _download(WorkDirectory(work), settings, client, make_progress(style))
+    with Client(patience) as client:
+        _download(WorkDirectory(work), at_once(fetching, jobs), client, make_progress(style))
 
 
 def _download(work: WorkDirectory, settings: flow.Settings, client: Client, progress: Progress) -> None:
@@ -143,26 +127,22 @@ def clean(work: Path) -> None:
 @click.argument("store", type=_PATH)
 @click.option("--work", type=_PATH, default=_WORK, show_default=True, help="Where to download to.")
 @wish_options
+@sources_option
 @trust_options
+@retries_option
 @jobs_option(f"How many files to work on at once. Default: {_JOBS} for the download, then the number of processors.")
-@level_option
-@unhandled_option
-@compressed_option
+@dehydration_options
 @progress_option
 def run(
     stream: str,
     store: Path,
     work: Path,
-    arches: tuple[str, ...],
-    platforms: tuple[str, ...],
-    sources: Path | None,
-    keys: tuple[Path, ...],
-    skip_signatures: bool,
-    retries: int,
+    wish: Wish,
+    sources: Sources,
+    fetching: flow.Settings,
+    patience: Patience,
     jobs: int | None,
-    level: int,
-    allow_unhandled: bool,
-    compressed: bool,
+    settings: dehydration.Settings,
     style: Style,
 ) -> None:
     """Do it all: init, download, dehydrate and clean.
@@ -171,9 +151,8 @@ def run(
     """
     check_free(store)
     progress = make_progress(style)
-    with Client(Patience(retries=retries)) as client:
-        made = _init(stream, work, Wish(arches, platforms), sources, client, progress)
-        _download(made, flow.Settings(jobs or _JOBS, keys, skip_signatures), client, progress)
-    settings = dehydration.Settings(jobs or os.cpu_count() or 1, level, allow_unhandled, compressed)
-    make_store(read_inputs([work], None), store, settings, progress)
+    with Client(patience) as client:
+        made = _init(stream, work, wish, sources, client, progress)
+        _download(made, at_once(fetching, jobs), client, progress)
+    make_store(read_inputs([work], None), store, at_once(settings, jobs), progress)
     made.remove()
