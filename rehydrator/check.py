@@ -17,9 +17,9 @@ from rehydrator.checks.image import BOOT, ROOT, Image
 from rehydrator.checks.report import CheckReport
 from rehydrator.checks.table import check_container, check_partitions, check_table
 from rehydrator.checks.zipl import check_zipl
-from rehydrator.disk.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
 from rehydrator.errors import UnsupportedError
 from rehydrator.explain.peel import Opened, opened
+from rehydrator.fs.iso9660.iso9660 import is_iso9660
 from rehydrator.release.naming import read_name
 
 _Checks = tuple[Callable[[Image], Iterator[Finding]], ...]
@@ -67,11 +67,8 @@ def _expect_disk(image: Image) -> None:
     obstacle, name = image.opened.obstacle, image.opened.name
     if obstacle is not None and isinstance(obstacle.error, UnsupportedError):
         raise UnsupportedError(obstacle.text, hint="Convert it to a raw disk first, with qemu-img for example")
-    disk = image.opened.disk
-    if disk.size >= SYSTEM_AREA + VolumeDescriptor.SIZE:
-        descriptor = VolumeDescriptor.parse(disk.read(SYSTEM_AREA, VolumeDescriptor.SIZE))
-        if descriptor.StandardIdentifier == STANDARD_IDENTIFIER:
-            raise UnsupportedError("is an ISO 9660 image, no disk that CoreOS was installed on", path=name)
+    if is_iso9660(image.opened.disk):
+        raise UnsupportedError("is an ISO 9660 image, no disk that CoreOS was installed on", path=name)
 
 
 def _expect_coreos(image: Image) -> None:

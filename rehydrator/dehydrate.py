@@ -29,6 +29,7 @@ from rehydrator.store.writer import Staging
 from rehydrator.workers import worker_pool
 
 _PARENT = "qemu"  # the platform whose disk others are made from
+_IMAGE_OF_OTHERS = "iso"  # the container that holds other artifacts, which are told first
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -149,6 +150,7 @@ class _ReleaseRun:
                     self._release.arch, content, task, level=self._settings.level, threads=self._settings.jobs
                 )
             others = [item for item in self._release.artifacts if item is not canonicals[0]]
+            others.sort(key=lambda item: item.content_container == _IMAGE_OF_OTHERS)
             compressed = self._tell_others(content, canonical, others)
             self._staging.set_manifest(rungs.canonical_manifest(compressed))
         finally:

@@ -14,11 +14,13 @@ from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.platform import Platform
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.table import Edit, partition_of
-from rehydrator.engines.direct import base_source
+from rehydrator.engines.direct import base_source, segments_of
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.ext4 import Ext4
+from rehydrator.layers.iso_record import IsoRecord
 from rehydrator.layers.table import layer_for
 from rehydrator.manifest.schema import CANONICAL, EditedDisk, Manifest, Relocated, Stored, literal_bytes
+from rehydrator.origins import file_origins
 from rehydrator.selection import short_name
 from rehydrator.store.reader import Store
 
@@ -86,9 +88,17 @@ def describe_changes(manifest: Manifest, store: Store, *, texts: bool = False) -
         case Relocated() as body:
             literal = body.literals.content_size if body.literals else 0
             sources = ", ".join(body.references)
-            return [f"{body.copied} bytes copied from {sources}", f"{literal} literal bytes"]
+            lines = [f"{body.copied} bytes copied from {sources}", f"{literal} literal bytes"]
+            return [*lines, *(_files(manifest, body, store) if texts else ())]
         case Stored() as body:
             return [f"kept whole: {body.blob.content_size} bytes compressed to {body.blob.size}"]
+
+
+def _files(manifest: Manifest, body: Relocated, store: Store) -> Iterator[str]:
+    """Tell where the files in an image come from."""
+    if manifest.layers and isinstance(record := manifest.layers[-1], IsoRecord):
+        with suppress(RehydratorError):  # the store's damage is for others to tell
+            yield from file_origins(record, body, segments_of(body, store))
 
 
 def _base_words(body: EditedDisk) -> list[str]:

@@ -97,6 +97,8 @@ def peel(content: Content, blobs: BlobWriter) -> Peeled:
         taken.append(TakenOff(disk, found.layer, unwrapped, record))
         tables += refs
         disk = unwrapped.inner
+        if found.inside == "tree":  # what follows is many files
+            break
     layers = tuple(item.record for item in taken)
     return Peeled(content, disk, layers, tuple(tables), note=note, container=container, proof=prove(taken))
 

@@ -113,7 +113,11 @@ def base_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
 
 def _relocated(body: Relocated, manifest: Manifest, depot: Depot, depth: int) -> Source:
     references: Sequence[Source] = [_reference(name, manifest, depot, depth) for name in body.references]
-    name = Path(f"blob {body.segments.sha256}")
-    segments = decode(depot.small_blob(body.segments), list[Segment], name)
     literals = depot.large_blob(body.literals) if body.literals else None
-    return SegmentSource(body.size, segments, references, literals)
+    return SegmentSource(body.size, segments_of(body, depot), references, literals)
+
+
+def segments_of(body: Relocated, depot: Depot) -> list[Segment]:
+    """Return what a relocated body is put together of, as the store has it: unchecked."""
+    name = Path(f"blob {body.segments.sha256}")
+    return decode(depot.small_blob(body.segments), list[Segment], name)

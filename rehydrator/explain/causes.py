@@ -70,6 +70,9 @@ _BY_STRUCTURE: dict[str, Cause] = (
         Kind.INODE: Cause.FILE_METADATA,
         Kind.XATTR_BLOCK: Cause.FILE_METADATA,
         Kind.DIRECTORY: Cause.DIR_ENTRY,
+        Kind.SYSTEM_AREA: Cause.BOOTMAP,
+        Kind.VOLUME_DESCRIPTOR: Cause.SUPERBLOCK_STAMP,
+        Kind.BOOT_CATALOG: Cause.BOOTMAP,
         Kind.SYMLINK: Cause.FILE_CONTENT,
         Kind.FILE_DATA: Cause.FILE_CONTENT,
         Kind.FREE: Cause.PADDING,
@@ -89,6 +92,7 @@ _BY_STRUCTURE: dict[str, Cause] = (
             Kind.AGFL,
             Kind.BTREE_BLOCK,
             Kind.FAT,
+            Kind.PATH_TABLE,
         ),
         Cause.ALLOCATION,
     )

@@ -131,9 +131,12 @@ def _content(outer: Source, path: Path, compression: Compression, stack: ExitSta
 
 
 def take_off(source: Source, name: Path) -> tuple[Source, list[Container], Obstacle | None]:
-    """Take off every container that a layer knows; say why not where one can't be."""
+    """Take off every container of one file that a layer knows; say why not where one can't be.
+
+    Those of whole trees are left on: they are compared as the file systems that they are.
+    """
     containers: list[Container] = []
-    while len(containers) < _MAX_DEPTH and (found := format_of(source)) is not None:
+    while len(containers) < _MAX_DEPTH and (found := format_of(source)) is not None and found.inside == "file":
         try:
             looked = found.layer.look(source, name)
         except (UnsupportedError, CorruptError) as error:

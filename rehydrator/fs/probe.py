@@ -8,6 +8,7 @@ import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.errors import RehydratorError
+from rehydrator.fs.iso9660.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
 from rehydrator.fs.place import Filesystem
 
 LUKS = "LUKS"
@@ -41,7 +42,14 @@ def _fat(source: Source) -> Filesystem:
     return FatFilesystem(source)
 
 
+def _iso9660(source: Source) -> Filesystem:
+    from rehydrator.fs.iso9660.owner import IsoFilesystem  # noqa: PLC0415
+
+    return IsoFilesystem(source)
+
+
 MAGICS = (
+    Magic("iso9660", SYSTEM_AREA + VolumeDescriptor.offset_of("StandardIdentifier"), STANDARD_IDENTIFIER, _iso9660),
     Magic("xfs", 0, b"XFSB", _xfs),
     Magic("ext4", 1024 + 0x38, b"\x53\xef", _ext4),
     Magic("fat", 54, b"FAT", _fat),

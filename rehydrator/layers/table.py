@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from rehydrator.codecs.c_xz import HEADER_MAGIC as XZ_MAGIC
 from rehydrator.disk.source import Source
+from rehydrator.fs.iso9660.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
 from rehydrator.layers.base import CompressionLayer, Layer
 from rehydrator.layers.c_gzip import MAGIC as GZIP_MAGIC
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
@@ -20,6 +21,8 @@ from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
 from rehydrator.layers.c_zip import MAGIC as ZIP_MAGIC
 from rehydrator.layers.gzip import GzipLayer
 from rehydrator.layers.gzip_record import GzipRecord
+from rehydrator.layers.iso import IsoLayer
+from rehydrator.layers.iso_record import IsoRecord
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import Qcow2Record
 from rehydrator.layers.tar import TarLayer
@@ -37,19 +40,24 @@ from rehydrator.layers.zip_record import ZipRecord
 
 # Compressions, which a release puts around containers as well.
 CompressionRecord: TypeAlias = GzipRecord | XzRecord | ZipRecord
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | CompressionRecord
+LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | IsoRecord | CompressionRecord
+
+
+ISO_MAGIC_OFFSET = SYSTEM_AREA + VolumeDescriptor.offset_of("StandardIdentifier")
 
 
 class Format(msgspec.Struct, frozen=True):
     """A container format: its name (the tag of its record), its magic bytes and their place, and its layer.
 
-    ``offset`` counts from the start of the file, a negative one from its end.
+    ``offset`` counts from the start of the file, a negative one from its end. ``inside`` is what it holds: one
+    file, such as a disk, or a tree of files.
     """
 
     name: str
     magic: bytes
     offset: int
     layer: Layer[Any]
+    inside: Literal["file", "tree"] = "file"
 
     def matches(self, source: Source) -> bool:
         """Tell whether ``source`` has the magic bytes."""
@@ -67,6 +75,7 @@ FORMATS = (
     Format("gzip", GZIP_MAGIC, 0, GzipLayer()),
     Format("xz", XZ_MAGIC, 0, XzLayer()),
     Format("zip", ZIP_MAGIC, 0, ZipLayer()),
+    Format("iso", STANDARD_IDENTIFIER, ISO_MAGIC_OFFSET, IsoLayer(), "tree"),
 )
 
 

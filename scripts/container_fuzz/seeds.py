@@ -90,6 +90,18 @@ class SeedMaker:
         make_oci_archive(Runner(), tree, archive, "s390x")
         yield archive.read_bytes()
 
+    def isos(self) -> Iterator[bytes]:
+        """Yield ISO 9660 images with Rock Ridge and Joliet names and an El Torito boot catalog, by both builders."""
+        tree = self._work / "iso"
+        for name in ("images/efiboot.img", "coreos/kargs.json", "a long name of a file in the image"):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes(_content(_SMALL_FILE_SIZE))
+        image = self._work / "image.iso"
+        for builder, boot in (("genisoimage",), "-efi-boot"), (("xorriso", "-as", "mkisofs"), "-eltorito-boot"):
+            self._run(*builder, "-V", "fuzzed", "-rational-rock", "-J", "-joliet-long", boot, "images/efiboot.img",
+                      "-no-emul-boot", "-o", image, tree)  # fmt: skip
+            yield image.read_bytes()
+
     def content(self) -> bytes:
         """Return a few kilobytes of what is compressed."""
         return _content(_SMALL_FILE_SIZE)

@@ -74,6 +74,7 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
         "gzip": list(maker.compressed("gzip")),
         "xz": list(maker.compressed("xz")),
         "zip": list(maker.compressed("zip")),
+        "iso": list(maker.isos()),
     }
     inputs = {name: _damaged(row, repairs.get(name)) for name, row in seeds.items()}
     for name, make in (("gzip", rebuilt.gzip_file), ("xz", rebuilt.xz_file), ("zip", rebuilt.zip_file)):

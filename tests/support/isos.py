@@ -1,0 +1,132 @@
+"""Small ISO images by the real builders, laid out as those of CoreOS are."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+ISOLINUX = "/usr/lib/ISOLINUX/isolinux.bin"
+GRUB_MODULES = "/usr/lib/grub/i386-pc/moddep.lst"
+KARGS = "ignition.platform.id=metal quiet"
+KARGS_ROOM = 200
+IGNITION_ROOM = 8192
+_CDBOOT_INITRD = 128 << 10  # where cdboot.img of these tests has its initramfs
+_CDBOOT_KARGS, _CDBOOT_KARGS_SIZE = 66688, 896
+
+
+def content(name: str, size: int) -> bytes:
+    """Return what a file of this name holds: noise that no compressor shortens."""
+    return random.Random(name).randbytes(size)
+
+
+FILES = {
+    "images/pxeboot/vmlinuz": content("vmlinuz", 40_960),
+    "images/pxeboot/initrd.img": content("initrd", 30_000),
+    "images/pxeboot/rootfs.img": content("rootfs", 100_352),
+    "images/efiboot.img": content("efiboot", 20_480),
+    "images/ignition.img": bytes(IGNITION_ROOM),
+    "a directory/A file with a long name, and spaces.txt": b"text\n",
+    "empty": b"",
+}
+
+
+def grub_config() -> bytes:
+    """Return a boot configuration with an embed area for kernel arguments."""
+    area = f"{KARGS}\n".ljust(KARGS_ROOM, "#")
+    return f"linux /images/pxeboot/vmlinuz {area}# COREOS_KARG_EMBED_AREA\n".encode()
+
+
+def make_tree(top: Path, files: dict[str, bytes] | None = None) -> Path:
+    """Write the files of a live ISO; return ``top``."""
+    config = grub_config()
+    kargs = {
+        "default": KARGS,
+        "files": [{"path": "EFI/fedora/grub.cfg", "offset": config.index(KARGS.encode()), "pad": "#", "end": "\n"}],
+        "size": KARGS_ROOM,
+    }
+    documents = {
+        "EFI/fedora/grub.cfg": config,
+        "coreos/kargs.json": json.dumps(kargs, indent=2, sort_keys=True).encode() + b"\n",
+        "coreos/igninfo.json": b'{\n  "file": "images/ignition.img"\n}\n',
+        "coreos/miniso.dat": bytes(16384),
+    }
+    for name, data in ((FILES if files is None else files) | documents).items():
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return top
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+
+
+def x86_64(tree: Path, image: Path) -> None:
+    """Build as coreos-assembler does for x86_64: genisoimage, then isohybrid."""
+    (tree / "isolinux").mkdir(exist_ok=True)
+    shutil.copyfile(ISOLINUX, tree / "isolinux/isolinux.bin")
+    _genisoimage(
+        tree, image, "-eltorito-boot", "isolinux/isolinux.bin", "-eltorito-catalog", "isolinux/boot.cat",
+        "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "-eltorito-alt-boot",
+    )  # fmt: skip
+    _run("isohybrid", "--uefi", image)
+
+
+def aarch64(tree: Path, image: Path) -> None:
+    """Build for aarch64: genisoimage for UEFI alone."""
+    _genisoimage(tree, image)
+
+
+def _genisoimage(tree: Path, image: Path, *options: str) -> None:
+    _run(
+        "genisoimage", "-V", "fedora-coreos-44", "-volset", "fedora-coreos-44", "-rational-rock", "-J", "-joliet-long",
+        *options, "-efi-boot", "images/efiboot.img", "-no-emul-boot", "-o", image, tree,
+    )  # fmt: skip
+
+
+def s390x(tree: Path, image: Path) -> None:
+    """Build for s390x: xorriso, with an image of kernel, initramfs and parameters that the firmware boots."""
+    kernel, initramfs = (tree / "images/pxeboot" / name for name in ("vmlinuz", "initrd.img"))
+    (tree / "images/cdboot.img").write_bytes(cdboot(kernel.read_bytes(), initramfs.read_bytes(), KARGS))
+    _run(
+        "xorriso", "-as", "mkisofs", "-V", "fedora-coreos-44", "-rational-rock", "-J", "-joliet-long", "-no-emul-boot",
+        "-eltorito-boot", "images/cdboot.img", "-o", image, tree,
+    )  # fmt: skip
+
+
+def cdboot(kernel: bytes, initramfs: bytes, parameters: str) -> bytes:
+    """Return kernel, initramfs and parameters in one, as mk-s390image lays them out."""
+    made = bytearray(kernel.ljust(_CDBOOT_INITRD, b"\0") + initramfs + bytes(IGNITION_ROOM))
+    struct.pack_into(">Q", made, 66568, _CDBOOT_INITRD)
+    made[_CDBOOT_KARGS : _CDBOOT_KARGS + _CDBOOT_KARGS_SIZE] = parameters.encode().ljust(_CDBOOT_KARGS_SIZE, b"\0")
+    return bytes(made)
+
+
+def ppc64le(tree: Path, image: Path) -> None:
+    """Build as for ppc64le: grub-mkrescue, with the modules of a PC, which every Debian has."""
+    _run("grub-mkrescue", "-d", Path(GRUB_MODULES).parent, "-o", image, tree, "--", "-volid", "fedora-coreos-44")
+
+
+BUILDERS: dict[str, Callable[[Path, Path], None]] = {
+    "x86_64": x86_64, "aarch64": aarch64, "s390x": s390x, "ppc64le": ppc64le,
+}  # fmt: skip
+PROGRAMS = {
+    "x86_64": ("genisoimage", "isohybrid", ISOLINUX),
+    "aarch64": ("genisoimage",),
+    "s390x": ("xorriso",),
+    "ppc64le": ("grub-mkrescue", "xorriso", "mcopy", GRUB_MODULES),
+}
+
+
+def build(need: Callable[..., None], kind: str, directory: Path, files: dict[str, bytes] | None = None) -> Path:
+    """Build an image of a kind, or skip the test where its builder is missing; return its path."""
+    need(*PROGRAMS[kind])
+    tree = make_tree(directory / f"tree-{kind}", files)
+    image = directory / f"{kind}.iso"
+    BUILDERS[kind](tree, image)
+    return image
