@@ -12,6 +12,7 @@ import msgspec
 
 from rehydrator.boot.zipl import layout as zipl
 from rehydrator.fs.place import Kind
+from rehydrator.live.embed import AREA_HEADER, EMBEDDED
 
 
 class Cause(enum.StrEnum):
@@ -97,18 +98,21 @@ _BY_STRUCTURE: dict[str, Cause] = (
         Cause.ALLOCATION,
     )
     | dict.fromkeys(zipl.STRUCTURES, Cause.BOOTMAP)
+    | dict.fromkeys(EMBEDDED, Cause.FILE_CONTENT)
+    | {AREA_HEADER: Cause.FILE_CONTENT}
 )
 
 # Structures inside of a file: their bytes are bytes of that file as well.
-IN_FILES = frozenset(zipl.STRUCTURES)
+IN_FILES = frozenset(zipl.STRUCTURES) | EMBEDDED
 
-_TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time")
+_TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time|^RecordingDateAndTime$|^TF$")
 _ALLOCATION = re.compile(
     r"^(s_free_(blocks|inodes)|s_r_blocks|s_overhead|sb_(icount|ifree|fdblocks|frextents|imax)"
-    r"|DIR_FstClus|i_block(s_lo|s_high)?$|di_n?(blocks|extents|anextents|big_nextents|big_anextents|nextents64)$|FSI_)"
+    r"|DIR_FstClus|i_block(s_lo|s_high)?$|di_n?(blocks|extents|anextents|big_nextents|big_anextents|nextents64)$|FSI_"
+    r"|LocationOf|VolumeSpaceSize|PathTableSize|LoadRBA$|CE$)"
 )
 _SIZE = re.compile(r"^(s_(inodes|blocks)_count|sb_(dblocks|agcount|agblocks))")
-_METADATA = re.compile(r"^DIR_(Attr|FileSize)$")
+_METADATA = re.compile(r"^DIR_(Attr|FileSize)$|^DataLength|^FileFlags$|^PX$")
 _BOOT_CODE = "boot code"
 _LSN = re.compile(r"_lsn$")
 _CHECKSUM = re.compile(

@@ -34,7 +34,7 @@ def notes_of(image: str, owners: DiskOwners, obstacle: Obstacle | None) -> Itera
         yield Note(image, "container", None, obstacle.text)
     if owners.table_problem:
         yield Note(image, "partition table", None, owners.table_problem)
-    for item in gpt_health(owners.disk, owners.gpt):
+    for item in gpt_health(owners.disk, owners.gpt, hybrid=owners.live is not None):
         yield Note(image, item.name, item.offset, item.problem)
     for region in owners.partitions:
         filesystem = owners.filesystem(region)

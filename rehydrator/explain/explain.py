@@ -14,7 +14,7 @@ from rehydrator.explain.account import RegionAccount
 from rehydrator.explain.attribute import Attribution, Collector, pieces
 from rehydrator.explain.container import container_changes, normalised
 from rehydrator.explain.files import Pair, Tree, tree_of
-from rehydrator.explain.meaning import meaning, told_arguments, unified
+from rehydrator.explain.meaning import meaning, told_areas, told_arguments, unified
 from rehydrator.explain.owners import DiskOwners, Owner
 from rehydrator.explain.peel import Opened
 from rehydrator.explain.tree import FileChange, Note, Part, Report, Side, Status, Total
@@ -161,9 +161,15 @@ class _Builder:
             size_a=one.size if one else None,
             size_b=two.size if two else None,
             bytes=number,
-            meaning=self._parmline(region) if path == BOOTMAP_PATH else meaning(path, old, new),
+            meaning=self._meaning(region, path, old, new),
             diff=unified(path, old, new) if self.options.patch and content else [],
         )
+
+    def _meaning(self, region: Region, path: str, old: bytes | None, new: bytes | None) -> list[str]:
+        if path == BOOTMAP_PATH:
+            return self._parmline(region)
+        embedded = list(told_areas(path, self.owners_a.live, self.owners_b.live))
+        return embedded or meaning(path, old, new)
 
     def _parmline(self, region: Region) -> list[str]:
         """Tell how the command line in zipl's bootmap changed."""

@@ -12,6 +12,7 @@ import msgspec
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.fat.owner import FatFilesystem
+from rehydrator.fs.iso9660.owner import IsoFilesystem
 from rehydrator.fs.place import Filesystem
 from rehydrator.fs.xfs.owner import XfsFilesystem
 
@@ -146,6 +147,22 @@ class FatTree(Tree):
         return self._reader.content(self._reader.nodes[path])[: entry.size]
 
 
+class IsoTree(Tree):
+    """The files of an ISO 9660 image."""
+
+    def __init__(self, filesystem: IsoFilesystem) -> None:
+        self._reader = filesystem.reader
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what lies at ``path``."""
+        node = self._reader.nodes.get(path)
+        return None if node is None else Entry(0, "directory" if node.directory else "file", node.size)
+
+    def read(self, path: str, entry: Entry) -> bytes:
+        """Read a file."""
+        return self._reader.content(self._reader.nodes[path])
+
+
 def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | None:
     """Return the files of a file system; None where they can't be told."""
     match filesystem:
@@ -155,6 +172,8 @@ def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | N
             return XfsTree(filesystem, known)
         case FatFilesystem():
             return FatTree(filesystem)
+        case IsoFilesystem():
+            return IsoTree(filesystem)
     return None
 
 

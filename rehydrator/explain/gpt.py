@@ -110,11 +110,12 @@ def _table(header: GptHeader, at: int, sector: int, head: str, entry: str) -> It
         yield TablePlace(place, entry, f"{entry} {number + 1}", GptEntry.FIELDS)
 
 
-def health(disk: Source, gpt: Gpt) -> Iterator[Health]:
-    """Check the protective MBR, both headers and both entry arrays."""
+def health(disk: Source, gpt: Gpt, *, hybrid: bool = False) -> Iterator[Health]:
+    """Check the protective MBR, both headers and both entry arrays; a ``hybrid`` MBR protects nothing."""
     if gpt.primary is None:
         return
-    yield from _check_mbr(Mbr.parse(disk.read(0, Mbr.SIZE)))
+    if not hybrid:
+        yield from _check_mbr(Mbr.parse(disk.read(0, Mbr.SIZE)))
     yield from _check(disk, gpt.primary, gpt.sector, gpt.sector, causes.GPT_HEADER)
     backup = read_backup(disk, gpt)
     if gpt.backup is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rehydrator.boot import bls, console, platforms
 from rehydrator.boot.zipl.installed import BOOTMAP_PATH
+from rehydrator.live.embed import EmbedAreas
 
 MAX_TEXT = 1 << 20
 _ENTRY = re.compile(r"^(/boot)?/loader(\.[01])?/entries/[^/]+\.conf$")
@@ -66,6 +67,22 @@ def told_arguments(before: str, after: str) -> list[str]:
     if words := bls.changed_words(before, after):
         return words
     return ["kernel arguments in another order"] if before != after else []
+
+
+def told_areas(path: str, a: EmbedAreas | None, b: EmbedAreas | None) -> Iterator[str]:
+    """Tell what a user embedded in a file of a live ISO."""
+    if a is None or b is None:
+        return
+    before, after = a.kernel_arguments(path), b.kernel_arguments(path)
+    if before is not None and after is not None:
+        yield from told_arguments(before, after)
+    old, new = a.ignition_config(path), b.ignition_config(path)
+    if old is not None and new is not None and old != new:
+        yield f"Ignition config: {_amount(old)} -> {_amount(new)}"
+
+
+def _amount(config: bytes) -> str:
+    return f"{len(config)} bytes, compressed" if config else "none"
 
 
 def _console(old: str, new: str) -> Iterator[str]:

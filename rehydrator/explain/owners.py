@@ -24,12 +24,17 @@ from rehydrator.errors import CorruptError, RehydratorError
 from rehydrator.explain import causes
 from rehydrator.explain.gpt import Gpt, TablePlace, places, read_gpt
 from rehydrator.fs.ext4.owner import Ext4Filesystem
+from rehydrator.fs.iso9660.iso9660 import is_iso9660
+from rehydrator.fs.iso9660.owner import IsoFilesystem
 from rehydrator.fs.place import Filesystem, Health, Kind
 from rehydrator.fs.probe import Probe, probe
+from rehydrator.live.embed import EMBEDDED, EmbedAreas
 
 _BOOT_PARTITION = re.compile(r"BIOS-BOOT|PReP", re.IGNORECASE)
 _TABLE_REGIONS = frozenset({"mbr", "gpt", "gap", "backup gpt", "tail"})
 _BEYOND = "tail"
+# What of an ISO 9660 image may hold structures that its file system knows nothing of.
+_OPEN_IN_ISO = frozenset({Kind.SYSTEM_AREA, Kind.SLACK, Kind.FREE, Kind.FILE_DATA})
 _BOOT = "boot"
 
 
@@ -87,6 +92,8 @@ class DiskOwners:
         self._bootmaps: dict[Region, Installed | None] = {}
 
     def _read_table(self, other: PartitionTable | None) -> PartitionTable:
+        if is_iso9660(self.disk):  # whose partitions, if it has any, overlap
+            return whole_disk(self.disk)
         try:
             return read_table(self.disk)
         except CorruptError as error:
@@ -131,7 +138,8 @@ class DiskOwners:
             ranges = [part for _, part in group]
             filesystem = self.filesystem(region)
             if filesystem is not None:
-                yield from self._with_bootmap(region, self._in_filesystem(region, filesystem, ranges))
+                owners = self._in_filesystem(region, filesystem, ranges)
+                yield from self._with_live(owners) if self.live else self._with_bootmap(region, owners)
             elif region.name in _TABLE_REGIONS:
                 for extent in ranges:
                     yield from self._in_table(region, extent)
@@ -199,6 +207,35 @@ class DiskOwners:
                 part = owner.cut(Extent(piece.extent.offset + shift, piece.extent.length))
                 yield part if piece.place is None else part.renamed(piece.place, shift)
 
+    @cached_property
+    def live(self) -> EmbedAreas | None:
+        """The embed areas of an ISO 9660 image, None for a disk."""
+        found = [self.filesystem(region) for region in self.partitions]
+        iso = next((item.reader for item in found if isinstance(item, IsoFilesystem)), None)
+        return None if iso is None else EmbedAreas(self.disk, iso)
+
+    @cached_property
+    def _live_places(self) -> list[TablePlace]:
+        """The structures in an ISO 9660 image that are not of its file system, in order."""
+        areas = self.live.areas if self.live else []
+        found = [TablePlace(area.extent, area.structure, area.name, area.fields) for area in areas]
+        return sorted([*found, *self._table_places], key=lambda place: place.extent)
+
+    def _with_live(self, owners: Iterable[Owner]) -> Iterator[Owner]:
+        """Let embed areas own their bytes in files, and a partition table its own where no file is."""
+        for owner in owners:
+            if owner.structure not in _OPEN_IN_ISO:
+                yield owner
+                continue
+            for piece, place in cut(owner.extent, self._live_places):
+                part = owner.cut(piece)
+                embedded = place is not None and place.structure in EMBEDDED
+                if place is None or embedded != (owner.structure == Kind.FILE_DATA):
+                    yield part
+                else:
+                    start = place.extent.offset
+                    yield replace(part, structure=place.structure, name=place.name, start=start, fields=place.fields)
+
     def _split(self, extent: Extent) -> Iterator[tuple[Region, Extent]]:
         held = min(extent.end, self.disk.size)
         if extent.offset < held:
@@ -209,25 +246,11 @@ class DiskOwners:
             yield beyond, Extent(start, extent.end - start)
 
     def _in_table(self, region: Region, extent: Extent) -> Iterator[Owner]:
-        at = extent.offset
-        for place in self._places_in(extent):
-            stop = min(place.extent.end, extent.end)
-            if place.extent.offset > at:
-                yield _outside(region, Extent(at, place.extent.offset - at))
-                at = place.extent.offset
-            if stop > at:
-                piece = Extent(at, stop - at)
+        for piece, place in cut(extent, self._table_places):
+            if place is None:
+                yield _outside(region, piece)
+            else:
                 yield Owner(piece, region, place.structure, place.name, place.extent.offset, place.fields)
-                at = stop
-        if at < extent.end:
-            yield _outside(region, Extent(at, extent.end - at))
-
-    def _places_in(self, extent: Extent) -> Iterator[TablePlace]:
-        return (
-            place
-            for place in self._table_places
-            if place.extent.offset < extent.end and place.extent.end > extent.offset
-        )
 
     def _in_filesystem(self, region: Region, filesystem: Filesystem, ranges: list[Extent]) -> Iterator[Owner]:
         base = region.extent.offset
@@ -250,6 +273,24 @@ class DiskOwners:
         except RehydratorError as error:
             self.problems.append((region, Health(filesystem.type, done - base, str(error))))
             yield from _unknown_rest(region, ranges, done)
+
+
+def cut(extent: Extent, places: Iterable[TablePlace]) -> Iterator[tuple[Extent, TablePlace | None]]:
+    """Yield the pieces of ``extent`` with their place; of ordered ones that overlap the first counts."""
+    at = extent.offset
+    for place in places:
+        stop = min(place.extent.end, extent.end)
+        if stop <= at:
+            continue
+        if place.extent.offset >= extent.end:
+            break
+        if place.extent.offset > at:
+            yield Extent(at, place.extent.offset - at), None
+            at = place.extent.offset
+        yield Extent(at, stop - at), place
+        at = stop
+    if at < extent.end:
+        yield Extent(at, extent.end - at), None
 
 
 def _unknown_rest(region: Region, ranges: list[Extent], done: int) -> Iterator[Owner]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rehydrator.explain.causes import Cause
 from rehydrator.explain.meaning import BOOT_LOADER, topic
 from rehydrator.explain.tree import CauseTotal, FieldChange, Part, Side, Total
+from rehydrator.live.embed import EMBEDDED
 
 _MAX_PATHS = 3
 _MAX_FIELDS = 4
@@ -38,6 +39,9 @@ def verdict(
     total: Total,
 ) -> str:
     """Return one sentence."""
+    changed = {change.structure for part in parts for change in part.changes}
+    if changed and changed <= EMBEDDED:
+        return f"{b.name} is {a.name}, customised: other {' and '.join(sorted(changed, reverse=True))}"
     topics = list(_topics(a, b, parts, causes))
     direct = {item.cause: item.bytes for item in causes}
     bookkeeping = [cause for cause in _BOOKKEEPING if direct.get(cause)]

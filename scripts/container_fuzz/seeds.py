@@ -41,6 +41,7 @@ _COMPRESSORS = (
     ("zip", "-q", "-9"),
     ("zip", "-q", "-0"),
 )
+_KARGS_INFO = '{"default": "quiet", "files": [{"path": "EFI/grub.cfg", "offset": 99}], "size": 1024}\n'
 
 
 class SeedMaker:
@@ -93,9 +94,11 @@ class SeedMaker:
     def isos(self) -> Iterator[bytes]:
         """Yield ISO 9660 images with Rock Ridge and Joliet names and an El Torito boot catalog, by both builders."""
         tree = self._work / "iso"
-        for name in ("images/efiboot.img", "coreos/kargs.json", "a long name of a file in the image"):
+        for name in ("images/efiboot.img", "EFI/grub.cfg", "a long name of a file in the image"):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_bytes(_content(_SMALL_FILE_SIZE))
+        (tree / "coreos").mkdir(exist_ok=True)
+        (tree / "coreos/kargs.json").write_text(_KARGS_INFO)
         image = self._work / "image.iso"
         for builder, boot in (("genisoimage",), "-efi-boot"), (("xorriso", "-as", "mkisofs"), "-eltorito-boot"):
             self._run(*builder, "-V", "fuzzed", "-rational-rock", "-J", "-joliet-long", boot, "images/efiboot.img",

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from rehydrator.disk.extents import CHUNK
+from rehydrator.disk.extents import CHUNK, Extent
 from rehydrator.disk.gpt import read_table
 from rehydrator.disk.source import BytesSource, Source
-from rehydrator.errors import RehydratorError
+from rehydrator.errors import CorruptError, RehydratorError
+from rehydrator.explain.owners import DiskOwners
 from rehydrator.explain.peel import take_off
 from rehydrator.intake.decompress import pieces
 from rehydrator.layers.base import Unwrapped
@@ -85,6 +86,7 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     yield Target("vmdk-trailing", _damaged(list(maker.streams()), repair.vmdk), _open_trailing)
     yield Target("chain", _damaged(list(maker.chain()), repair.tar), _take_off)
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
+    yield Target("iso-owners", inputs["iso"], _own)
     for compression in _COMPRESSIONS:
         yield Target(f"intake-{compression}", inputs[compression], _decompressor(compression))
     yield Target("manifest", _damaged(manifests, None), _read_manifest)
@@ -209,6 +211,27 @@ def _read_table(disk: Source) -> None:
         end = region.extent.end
     if end != disk.size:
         raise NotExactError("regions do not cover the disk")
+
+
+def _own(data: bytes) -> None:
+    """Name every byte of an image, as explain does."""
+    owners = DiskOwners(BytesSource(data))
+    end = 0
+    for owner in owners.owners([Extent(0, len(data))]):
+        if owner.extent.offset != end or not owner.extent.length:
+            raise NotExactError(f"owners leave a gap or overlap at {end:#x}")
+        end = owner.extent.end
+    if end != len(data):
+        raise NotExactError("owners do not cover the image")
+    for region in owners.partitions:
+        if (filesystem := owners.filesystem(region)) is not None:
+            list(filesystem.health())
+    if owners.live is not None:
+        for area in owners.live.areas:
+            owners.live.kernel_arguments(area.path)
+            owners.live.ignition_config(area.path)
+    if owners.problems or owners.table_problem:
+        raise CorruptError("something is wrong with it")
 
 
 def _decompressor(compression: Compression) -> Callable[[bytes], None]:

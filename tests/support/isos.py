@@ -15,7 +15,7 @@ GRUB_MODULES = "/usr/lib/grub/i386-pc/moddep.lst"
 KARGS = "ignition.platform.id=metal quiet"
 KARGS_ROOM = 200
 IGNITION_ROOM = 8192
-_CDBOOT_INITRD = 128 << 10  # where cdboot.img of these tests has its initramfs
+CDBOOT_INITRD = 128 << 10  # where cdboot.img of these tests has its initramfs
 _CDBOOT_KARGS, _CDBOOT_KARGS_SIZE = 66688, 896
 
 
@@ -41,21 +41,21 @@ def grub_config() -> bytes:
     return f"linux /images/pxeboot/vmlinuz {area}# COREOS_KARG_EMBED_AREA\n".encode()
 
 
-def make_tree(top: Path, files: dict[str, bytes] | None = None) -> Path:
-    """Write the files of a live ISO; return ``top``."""
+def make_tree(top: Path, files: dict[str, bytes] | None = None, documents: dict[str, bytes] | None = None) -> Path:
+    """Write the files of a live ISO, with its own documents but for those given; return ``top``."""
     config = grub_config()
     kargs = {
         "default": KARGS,
         "files": [{"path": "EFI/fedora/grub.cfg", "offset": config.index(KARGS.encode()), "pad": "#", "end": "\n"}],
         "size": KARGS_ROOM,
     }
-    documents = {
+    usual = {
         "EFI/fedora/grub.cfg": config,
         "coreos/kargs.json": json.dumps(kargs, indent=2, sort_keys=True).encode() + b"\n",
         "coreos/igninfo.json": b'{\n  "file": "images/ignition.img"\n}\n',
         "coreos/miniso.dat": bytes(16384),
     }
-    for name, data in ((FILES if files is None else files) | documents).items():
+    for name, data in ((FILES if files is None else files) | usual | (documents or {})).items():
         path = top / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -101,8 +101,8 @@ def s390x(tree: Path, image: Path) -> None:
 
 def cdboot(kernel: bytes, initramfs: bytes, parameters: str) -> bytes:
     """Return kernel, initramfs and parameters in one, as mk-s390image lays them out."""
-    made = bytearray(kernel.ljust(_CDBOOT_INITRD, b"\0") + initramfs + bytes(IGNITION_ROOM))
-    struct.pack_into(">Q", made, 66568, _CDBOOT_INITRD)
+    made = bytearray(kernel.ljust(CDBOOT_INITRD, b"\0") + initramfs + bytes(IGNITION_ROOM))
+    struct.pack_into(">Q", made, 66568, CDBOOT_INITRD)
     made[_CDBOOT_KARGS : _CDBOOT_KARGS + _CDBOOT_KARGS_SIZE] = parameters.encode().ljust(_CDBOOT_KARGS_SIZE, b"\0")
     return bytes(made)
 
@@ -123,10 +123,16 @@ PROGRAMS = {
 }
 
 
-def build(need: Callable[..., None], kind: str, directory: Path, files: dict[str, bytes] | None = None) -> Path:
+def build(
+    need: Callable[..., None],
+    kind: str,
+    directory: Path,
+    files: dict[str, bytes] | None = None,
+    documents: dict[str, bytes] | None = None,
+) -> Path:
     """Build an image of a kind, or skip the test where its builder is missing; return its path."""
     need(*PROGRAMS[kind])
-    tree = make_tree(directory / f"tree-{kind}", files)
+    tree = make_tree(directory / f"tree-{kind}", files, documents)
     image = directory / f"{kind}.iso"
     BUILDERS[kind](tree, image)
     return image
