@@ -16,7 +16,7 @@ from rehydrator.disk.sink import FileSink
 from rehydrator.errors import CorruptError, InputError, OutputError, RehydratorError
 from rehydrator.manifest.schema import Manifest, StoreIndex
 from rehydrator.manifest.text import decode
-from rehydrator.release.inputs import read_inputs
+from rehydrator.release.inputs import Selection, read_inputs
 from rehydrator.release.workdir import BuildState, Wish, start
 from tests.support.cli import fine, hidden
 
@@ -157,7 +157,7 @@ def test_json_that_is_nested_too_deeply(kind: type[StoreIndex | Manifest | Build
 def test_release_metadata_that_is_nested_too_deeply(case: str, tmp_path: Path) -> None:
     (tmp_path / "stream.json").write_bytes(DEEP[case])
     with pytest.raises(RehydratorError):
-        read_inputs([tmp_path], None)
+        read_inputs([tmp_path], Selection())
 
 
 @pytest.mark.parametrize("name", ["\x1b]0;title\x07", "a\nb", "../x", ".hidden", ""])

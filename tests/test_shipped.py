@@ -20,7 +20,7 @@ from rehydrator.intake.compression import find_compression
 from rehydrator.intake.intake import take_in
 from rehydrator.layers.xz import XzLayer
 from rehydrator.progress import Cancelled, Progress, Task
-from rehydrator.release.inputs import read_inputs
+from rehydrator.release.inputs import Selection, read_inputs
 from tests.support import stores
 from tests.support.cli import fails, fine, run, run_alone
 from tests.support.disks import MIB, metal_disk, sibling
@@ -217,7 +217,7 @@ def test_a_cancelled_search_reads_no_further(
 ) -> None:
     """Although zeros are compressed to next to nothing, so that there is nothing to compare for long."""
     maker.add("metal", f"raw.{suffix}", bytes(48 * MIB))
-    (release,) = read_inputs((maker.finish(),), None).releases
+    (release,) = read_inputs((maker.finish(),), Selection()).releases
     quiet = Progress()
     taken = take_in(release.artifacts[0], tmp_path, quiet.task("read"))
     reads = []

@@ -86,6 +86,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, qcow2_bytes: Callable[[bytes]
         for image in [*maker.directory.iterdir()]:
             image.with_name(image.name + ".sig").write_bytes(b"signature of " + image.name.encode())
         maker.finish()
+        (maker.root / "builds" / "latest").symlink_to(maker.release)
         write_stream(maker)
     fine("build", "dehydrate", root / "x86_64" / "build", root / "store", "--progress", "none")
     return root
@@ -159,7 +160,7 @@ class Place:
         if "build dehydrate" in text:
             found |= {f"path/to/{arch}/build": made / arch / "build" for arch in ("x86_64", "s390x")}
             found["path/to/build"] = made / "x86_64" / "build"
-            (metadata,) = made.glob("x86_64/build/builds/*/x86_64")
+            (metadata,) = made.glob("x86_64/build/builds/4*/x86_64")
             found |= {path.name: path for path in metadata.iterdir()}
         elif re.search("--compressed|--iso|--pxe", text):
             found["store"] = made / "store"

@@ -22,7 +22,7 @@ from rehydrator.oci.reference import Location
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.rehydrate import source_date_epoch
 from rehydrator.release.artifact import Inputs
-from rehydrator.release.inputs import read_inputs
+from rehydrator.release.inputs import Selection, read_inputs
 from rehydrator.report import dehydration_table
 from rehydrator.store.reader import Store
 
@@ -54,23 +54,47 @@ dehydration_options = gathering(
 )
 
 
+selection_options = gathering(
+    "selection",
+    Selection,
+    click.option(
+        "--arch",
+        "architectures",
+        multiple=True,
+        metavar="ARCH",
+        help="Take this architecture only. Repeatable. Default: all that the inputs have.",
+    ),
+    click.option(
+        "--build",
+        metavar="latest|ID|TAG",
+        default="",
+        help="Which build of a build directory to take. Default: the newest.",
+    ),
+)
+
+
 @build.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUILDDIR|STREAM.JSON…")
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--arch", metavar="ARCH", help="Take this architecture only. Default: all that the inputs have.")
+@selection_options
 @jobs_option("How many files to work on at once. Default: number of processors.")
 @dehydration_options
 @progress_option
 def dehydrate(
-    inputs: tuple[Path, ...], store: Path, arch: str | None, jobs: int | None, settings: flow.Settings, style: Style
+    inputs: tuple[Path, ...],
+    store: Path,
+    selection: Selection,
+    jobs: int | None,
+    settings: flow.Settings,
+    style: Style,
 ) -> None:
     """Turn releases into a store.
 
-    An input is a coreos-assembler build directory (its newest build is taken), what 'build download' made, or a stream
-    metadata file with the downloaded files beside it. Every file's sha256 is checked; every artifact is rehydrated from
-    the new store and compared before the store gets its name.
+    An input is a coreos-assembler build directory (its newest build, or that of --build), what 'build download' made,
+    or a stream metadata file with the downloaded files beside it. Every file's sha256 is checked; every artifact is
+    rehydrated from the new store and compared before the store gets its name.
     """
-    make_store(read_inputs(inputs, arch), store, at_once(settings, jobs), make_progress(style))
+    make_store(read_inputs(inputs, selection), store, at_once(settings, jobs), make_progress(style))
 
 
 def make_store(inputs: Inputs, store: Path, settings: flow.Settings, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from rehydrator import download as flow
 from rehydrator.cli.build import dehydration_options, make_store
 from rehydrator.cli.common import at_once, gathering, jobs_option, progress_option
 from rehydrator.progress import Progress, Style, make_progress
-from rehydrator.release.inputs import read_inputs
+from rehydrator.release.inputs import Selection, read_inputs
 from rehydrator.release.sources import read_sources
 from rehydrator.release.workdir import Wish, WorkDirectory
 from rehydrator.store.publishing import check_free
@@ -154,5 +154,5 @@ def run(
     with Client(patience) as client:
         made = _init(stream, work, wish, sources, client, progress)
         _download(made, at_once(fetching, jobs), client, progress)
-    make_store(read_inputs([work], None), store, at_once(settings, jobs), progress)
+    make_store(read_inputs([work], Selection()), store, at_once(settings, jobs), progress)
     made.remove()

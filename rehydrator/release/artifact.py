@@ -56,8 +56,8 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """All releases that were named, the stream metadata that came with them, if any, and what was left out of them."""
+    """Releases, the stream metadata that came with them, if any, and what was left out of them."""
 
     releases: tuple[Release, ...]
-    stream: bytes | None
+    stream: bytes | None = None
     notes: tuple[str, ...] = ()

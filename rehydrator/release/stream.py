@@ -47,6 +47,18 @@ class _Head(msgspec.Struct):
     metadata: _Metadata = _Metadata()
 
 
+class _Released(msgspec.Struct):
+    release: str
+
+
+class _ArchReleases(msgspec.Struct):
+    artifacts: dict[str, _Released] = {}
+
+
+class _Releases(msgspec.Struct):
+    architectures: dict[str, _ArchReleases] = {}
+
+
 class Listed(msgspec.Struct, frozen=True):
     """A file that stream metadata lists; ``signature`` is the address of its detached signature, "" for none."""
 
@@ -69,6 +81,15 @@ def stream_facts(document: bytes, path: Path) -> StreamFacts:
     """Read what a stream metadata document, which lies at ``path``, says of itself."""
     head = decode(document, _Head, path)
     return StreamFacts(head.stream, head.metadata.last_modified)
+
+
+def listed_releases(document: bytes, path: Path) -> dict[str, frozenset[str]]:
+    """Return the names of the releases that a stream metadata document lists, by architecture; it lies at ``path``."""
+    releases = decode(document, _Releases, path)
+    return {
+        arch: frozenset(item.release for item in content.artifacts.values())
+        for arch, content in releases.architectures.items()
+    }
 
 
 def list_stream(document: bytes, path: Path) -> list[Listed]:
