@@ -107,6 +107,11 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
         seen.add(item.identity.key)
 
 
+def _order(artifact: Artifact) -> tuple[bool, bool]:
+    """Sort what others are made from to the front, and what holds others to the end."""
+    return artifact.content_container == _IMAGE_OF_OTHERS, artifact.identity.platform != _PARENT
+
+
 class _Told(msgspec.Struct, frozen=True):
     """An artifact's content, and its manifest where it could be told by edits."""
 
@@ -150,7 +155,7 @@ class _ReleaseRun:
                     self._release.arch, content, task, level=self._settings.level, threads=self._settings.jobs
                 )
             others = [item for item in self._release.artifacts if item is not canonicals[0]]
-            others.sort(key=lambda item: item.content_container == _IMAGE_OF_OTHERS)
+            others.sort(key=_order)
             compressed = self._tell_others(content, canonical, others)
             self._staging.set_manifest(rungs.canonical_manifest(compressed))
         finally:
@@ -176,7 +181,7 @@ class _ReleaseRun:
         return msgspec.structs.replace(content, compression=found)
 
     def _tell_others(self, metal: Content, canonical: rungs.Base, artifacts: list[Artifact]) -> Content:
-        """Tell siblings of the canonical in parallel; what remains goes to the relocator in order.
+        """Tell siblings of the canonical in parallel; what remains is told in order, from what came before.
 
         Returns ``metal``, the canonical's content, with its compression.
         A disk that is not told completely may have been made from another artifact: vmware and virtualbox from qemu.
@@ -184,6 +189,7 @@ class _ReleaseRun:
         relocator: rungs.Relocator | None = None
         unclear: list[rungs.Peeled] = []
         remaining: list[rungs.Peeled] = []
+        bases: list[rungs.Base] = []
         try:
             with worker_pool(self._settings.jobs, "dehydrate", self._progress) as pool:
                 compressed = pool.submit(self._with_compression, metal)
@@ -194,15 +200,30 @@ class _ReleaseRun:
                         unclear += [told.peeled] if told.literal else []
                         continue
                     remaining.append(told.peeled)
+                    if self._from_relative(told.peeled, bases):
+                        continue
                     relocator = relocator or rungs.Relocator(
                         canonical.source, self._staging.blobs, level=self._settings.level, threads=self._settings.jobs
                     )
-                    self._relocate(relocator, told.peeled)
+                    if self._relocate(relocator, told.peeled) is Rung.RELOCATED:
+                        bases += rungs.relocated_bases(told.peeled)
             self._tell_from_parent(canonical, unclear)
             return compressed.result()
         finally:
             for peeled in (*remaining, *unclear):
                 peeled.content.discard()
+
+    def _from_relative(self, peeled: rungs.Peeled, bases: list[rungs.Base]) -> bool:
+        """Tell a disk by edits of one that was relocated before, as those of clouds were made from qemu's in 2021."""
+        if not peeled.is_disk or not bases:
+            return False
+        with self._progress.task(f"compare {peeled.content.content.name}") as task:
+            manifest = rungs.by_cheapest(peeled, bases, self._staging.blobs)
+            task.note = manifest.rung.value if manifest else "of no other disk"
+        if manifest is None:
+            return False
+        self._staging.set_manifest(manifest)
+        return True
 
     def _by_edits(self, artifact: Artifact, canonical: rungs.Base) -> _Told:
         """Tell an artifact by edits of the canonical; what is told completely is closed again."""
@@ -233,12 +254,13 @@ class _ReleaseRun:
             return
         for peeled in unclear:
             key = peeled.content.artifact.identity.key
-            told = rungs.by_edits(peeled, parent, self._staging.blobs) if key != parent.name else None
+            told = rungs.by_cheapest(peeled, [parent], self._staging.blobs)
             before = next(item for item in manifests if item.artifact.key == key)
             if told is not None and literal_bytes(told) < literal_bytes(before):
                 self._staging.set_manifest(told)
 
-    def _relocate(self, relocator: rungs.Relocator, peeled: rungs.Peeled) -> None:
+    def _relocate(self, relocator: rungs.Relocator, peeled: rungs.Peeled) -> Rung:
+        """Tell content by what is found elsewhere, else keep it whole; return which of the two."""
         content = peeled.content
         if peeled.note:
             self._report.notes.append(peeled.note)
@@ -247,6 +269,7 @@ class _ReleaseRun:
             task.note = manifest.rung.value
         self._staging.set_manifest(manifest)
         relocator.add_reference(content)
+        return manifest.rung
 
 
 def _prove(

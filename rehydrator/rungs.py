@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -29,7 +30,9 @@ from rehydrator.manifest.schema import (
     Relocated,
     Stored,
     Uncompressed,
+    literal_bytes,
 )
+from rehydrator.manifest.text import encode
 from rehydrator.manifest.version import MANIFEST_VERSION
 from rehydrator.proof import Proof, TakenOff, prove
 from rehydrator.release.formats import RAW_CONTAINERS
@@ -59,6 +62,11 @@ class Peeled(msgspec.Struct, frozen=True):
     note: str = ""
     container: str = ""
     proof: Proof | None = None
+
+    @property
+    def is_disk(self) -> bool:
+        """Whether all containers were taken off and what is left may be a disk."""
+        return not self.container and (bool(self.layers) or self.content.artifact.content_container in RAW_CONTAINERS)
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -105,9 +113,8 @@ def peel(content: Content, blobs: BlobWriter) -> Peeled:
 
 def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
     """Tell a disk as edits of a base; None for what is no disk or of another lineage."""
-    artifact, disk = peeled.content.artifact, peeled.disk
-    raw = bool(peeled.layers) or artifact.content_container in RAW_CONTAINERS
-    if peeled.container or not raw or disk.size < base.source.size:
+    disk = peeled.disk
+    if not peeled.is_disk or disk.size < base.source.size:
         return None
     edits: list[Edit] = []
     source = base.source
@@ -130,6 +137,27 @@ def base_of(manifest: Manifest, canonical: Base, blobs: BlobReader) -> Base | No
         case EditedDisk(base=name) as body if name == CANONICAL:
             return Base(edited_disk(canonical.source, body, blobs), canonical.table, manifest.artifact.key)
     return None
+
+
+def relocated_bases(peeled: Peeled) -> Iterator[Base]:
+    """Yield the disk that was told by relocation as a base for those that were made from it; nothing for no disk."""
+    if peeled.is_disk:
+        with suppress(CorruptError):
+            yield Base(peeled.disk, read_table(peeled.disk), peeled.content.artifact.identity.key)
+
+
+def by_cheapest(peeled: Peeled, bases: Iterable[Base], blobs: BlobWriter) -> Manifest | None:
+    """Tell a disk from the one of ``bases`` that leaves the fewest bytes without a name, then the fewest at all.
+
+    The disk itself is not taken as its base. None where it comes from none of them.
+    """
+    key = peeled.content.artifact.identity.key
+    told = [by_edits(peeled, base, blobs) for base in bases if base.name != key]
+    return min((item for item in told if item is not None), key=_cost, default=None)
+
+
+def _cost(manifest: Manifest) -> tuple[int, int]:
+    return literal_bytes(manifest), len(encode(manifest))
 
 
 class Relocator:

@@ -107,6 +107,26 @@ def test_disks_of_another_lineage(tmp_path: Path) -> None:
     assert item["literal_bytes"] < MIB
 
 
+def test_siblings_of_a_disk_of_another_lineage(tmp_path: Path, qcow2_bytes: Callable[[bytes], bytes]) -> None:
+    """As in 2021: qemu's disk was formatted apart from metal's, and edited for each cloud."""
+    maker = ReleaseMaker(tmp_path / "release")
+    metal = with_gpt(random_sparse(5, 4 * MIB, 0.95))
+    qemu = with_gpt(shuffled(metal, 6))
+    maker.add("metal", "raw", metal)
+    maker.add("aws", "raw.gz", sibling(qemu, 1, 5 * MIB))
+    maker.add("openstack", "qcow2.xz", qcow2_bytes(sibling(qemu, 2)))
+    maker.add("qemu", "qcow2.xz", qcow2_bytes(qemu))
+    maker.finish()
+    store, found = dehydrate(maker, "--no-compressed")
+    assert found["qemu.qcow2.xz.disk"]["rung"] == "relocated"
+    for key in ("aws.raw.gz.disk", "openstack.qcow2.xz.disk"):
+        assert stores.manifest(store, key)["body"]["base"] == "qemu.qcow2.xz.disk"
+        assert (found[key]["rung"], found[key]["stored_size"] < 3000) == ("edits", True)
+    fine("verify", "--store", store)
+    told = fine("info", "openstack", "--store", store).out
+    assert b"told from the disk of qemu.qcow2.xz.disk" in told
+
+
 def test_disks_of_other_sizes(maker: ReleaseMaker) -> None:
     """A smaller disk is no edit of the canonical, but still its relative."""
     sizes = {"aws": MIB, "azure": 4 * MIB - 4096, "gcp": 4 * MIB + 512, "ibmcloud": 4 * MIB + 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,7 +25,29 @@ from rehydrator.manifest.text import decode
 from rehydrator.relocation.segments import Segment, SegmentSource
 from rehydrator.store.depot import Depot
 
-_MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain, so that a cycle ends
+_MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain
+
+
+class Chain:
+    """The way from an artifact to those that it is told from; what was opened on it is opened once."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._opened: dict[str, Source] = {}
+
+    def follow(self, key: str, make: Callable[[], Source]) -> Source:
+        """Return what ``make`` opens of artifact ``key``; raises StoreDamagedError for a circle or a long chain."""
+        if key in self._keys:
+            raise StoreDamagedError("artifacts refer to each other in a circle", actual=" > ".join([*self._keys, key]))
+        if len(self._keys) >= _MAX_DEPTH:
+            raise StoreDamagedError(
+                "too many artifacts are told from each other", expected=f"at most {_MAX_DEPTH}", actual=key
+            )
+        if key not in self._opened:
+            self._keys.append(key)
+            self._opened[key] = make()
+            self._keys.pop()
+        return self._opened[key]
 
 
 # Makes a disk from its base and the edits of a body.
@@ -60,13 +82,13 @@ def edited_disk(base: Source, body: EditedDisk, blobs: BlobReader) -> Overlay:
 
 
 def artifact_source(
-    manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk, without: int = 0
+    manifest: Manifest, depot: Depot, *, chain: Chain | None = None, engine: Engine = edited_disk, without: int = 0
 ) -> Source:
     """Return the artifact's content, computed while it is read; ``engine`` replays its own edits.
 
     As many of the outermost layers as ``without`` says are left out.
     """
-    source = body_source(manifest, depot, depth=depth, engine=engine)
+    source = body_source(manifest, depot, chain=chain, engine=engine)
     blobs = blob_reader(manifest, depot)
     for record in reversed(manifest.layers[without:]):
         tables = [blobs(name) for name in getattr(record, "tables", ())]
@@ -81,40 +103,47 @@ def shipped_source(manifest: Manifest, depot: Depot, *, engine: Engine = edited_
     return source if record is None else layer_for(record).wrap(source, record)
 
 
-def body_source(manifest: Manifest, depot: Depot, *, depth: int = 0, engine: Engine = edited_disk) -> Source:
-    """Return what lies inside the manifest's layers: usually the raw disk."""
-    if depth > _MAX_DEPTH:
-        raise StoreDamagedError("artifacts refer to each other in a circle", actual=manifest.artifact.key)
-    match manifest.body:
-        case EditedDisk() as body:
-            base = base_source(manifest, depot, depth=depth)
-            return engine(base, body, blob_reader(manifest, depot))
-        case Relocated() as body:
-            return _relocated(body, manifest, depot, depth)
-        case Stored() as body:
-            return depot.large_blob(body.blob)
+def body_source(
+    manifest: Manifest, depot: Depot, *, chain: Chain | None = None, engine: Engine = edited_disk
+) -> Source:
+    """Return what lies inside the manifest's layers: usually the raw disk.
+
+    ``chain`` is the way to this artifact, if others led to it. Raises StoreDamagedError where it makes a circle.
+    """
+    chain = chain or Chain()
+
+    def make() -> Source:
+        match manifest.body:
+            case EditedDisk() as body:
+                base = base_source(manifest, depot, chain=chain)
+                return engine(base, body, blob_reader(manifest, depot))
+            case Relocated() as body:
+                return _relocated(body, manifest, depot, chain)
+            case Stored() as body:
+                return depot.large_blob(body.blob)
+
+    return chain.follow(manifest.artifact.key, make)
 
 
-def _reference(name: str, manifest: Manifest, depot: Depot, depth: int) -> Source:
-    arch = manifest.artifact.arch
-    if name == CANONICAL:
-        return depot.canonical(arch)
-    return artifact_source(depot.manifest_by_key(arch, name), depot, depth=depth + 1)
-
-
-def base_source(manifest: Manifest, depot: Depot, *, depth: int = 0) -> Source:
+def base_source(manifest: Manifest, depot: Depot, *, chain: Chain | None = None) -> Source:
     """Return the disk that the manifest's edits are applied to; for a body without edits the canonical."""
     base = manifest.body.base if isinstance(manifest.body, EditedDisk) else CANONICAL
     arch = manifest.artifact.arch
     if base == CANONICAL:
         return depot.canonical(arch)
-    return body_source(depot.manifest_by_key(arch, base), depot, depth=depth + 1)
+    return body_source(depot.manifest_by_key(arch, base), depot, chain=chain)
 
 
-def _relocated(body: Relocated, manifest: Manifest, depot: Depot, depth: int) -> Source:
-    references: Sequence[Source] = [_reference(name, manifest, depot, depth) for name in body.references]
+def _relocated(body: Relocated, manifest: Manifest, depot: Depot, chain: Chain) -> Source:
+    arch = manifest.artifact.arch
+
+    def reference(name: str) -> Source:
+        if name == CANONICAL:
+            return depot.canonical(arch)
+        return artifact_source(depot.manifest_by_key(arch, name), depot, chain=chain)
+
     literals = depot.large_blob(body.literals) if body.literals else None
-    return SegmentSource(body.size, segments_of(body, depot), references, literals)
+    return SegmentSource(body.size, segments_of(body, depot), [reference(name) for name in body.references], literals)
 
 
 def segments_of(body: Relocated, depot: Depot) -> list[Segment]:
