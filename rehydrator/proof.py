@@ -25,7 +25,7 @@ from rehydrator.layers.forward import ForwardFile, equal_until
 from rehydrator.layers.table import LayerRecord, layer_for
 from rehydrator.manifest.schema import Manifest
 from rehydrator.progress import Progress
-from rehydrator.rehydrate import check
+from rehydrator.rehydrate import Options, check
 from rehydrator.store.depot import Depot
 
 _HEAD = 2 * CHUNK
@@ -83,7 +83,7 @@ def check_with(proof: Proof | None, manifest: Manifest, depot: Depot, progress: 
     Raises MismatchError where it does not, and the errors of a damaged store.
     """
     if proof is None or manifest.layers[: len(proof.layers)] != proof.layers:
-        check(manifest, depot, progress)
+        check(manifest, depot, progress, Options())
         return
     name = manifest.content.name
     try:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from rehydrator.codecs.lzma2 import slots
 from rehydrator.disk.extents import Data
 from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
@@ -19,6 +20,7 @@ from rehydrator.layers.c_tar import BLOCKSIZE
 from rehydrator.manifest.schema import File, Manifest
 from rehydrator.progress import Progress, Task
 from rehydrator.store.depot import Depot, Signature
+from rehydrator.together import AT_ONCE, side_by_side
 
 _SECONDS = re.compile(r"[0-9]{1,18}")
 
@@ -26,13 +28,26 @@ _SECONDS = re.compile(r"[0-9]{1,18}")
 class Options(msgspec.Struct, frozen=True):
     """``validate`` compares the sha256 of what was written; size is always compared. ``engine`` replays the edits.
 
-    ``compressed`` asks for the files as they were shipped, ``signatures`` for their detached signatures as well.
+    ``compressed`` asks for the files as they were shipped, ``signatures`` for their detached signatures as well. Of
+    files that go to places of their own, ``jobs`` are made at once.
     """
 
     validate: bool = True
     compressed: bool = False
     signatures: bool = False
     engine: Engine = edited_disk
+    jobs: int = 1
+
+
+def files_at_once(wanted: int | None, count: int, engine: Engine, *, compressed: bool) -> int:
+    """Return how many of ``count`` files to make at once, where ``wanted`` is what was asked for.
+
+    By default so many that they share what is decoded of the canonical. Compressors take memory, and so much time that
+    decoding does not matter; a virtual machine makes one file at a time.
+    """
+    if engine is not edited_disk:
+        return 1
+    return min(wanted or (slots() if compressed else AT_ONCE), max(count, 1))
 
 
 class _TaskSink(Sink):
@@ -86,7 +101,7 @@ def _copy_and_compare(source: Source, expected: File, out: Sequence[Sink], task:
     if not options.validate:
         copy(source, Tee(counter, *out))
         return
-    sha256 = HashSink()
+    sha256 = HashSink() if options.jobs == 1 else HashSink(depth=0)
     try:
         copy(source, Tee(counter, sha256, *out))
         actual = sha256.hexdigest()
@@ -119,19 +134,24 @@ def to_directory(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be created: {error.strerror}", path=directory) from error
-    written = []
-    for manifest, file, signature in zip(manifests, files, signatures, strict=True):
-        path = directory / file.name
+    told = {file.name: signature for file, signature in zip(files, signatures, strict=True)}
+
+    def write(manifest: Manifest, shared: Depot) -> list[Path]:
+        path = directory / file_of(manifest, options).name
         with FileSink(path) as sink:
-            emit(manifest, depot, [sink], progress, options)
+            emit(manifest, shared, [sink], progress, options)
+            progress.check()
             sink.commit()
-        written.append(path)
-        if signature is not None:
-            with FileSink(directory / signature.name) as sink:
-                sink.write(signature.data)
-                sink.commit()
-            written.append(directory / signature.name)
-    return written
+        signature = told[path.name]
+        if signature is None:
+            return [path]
+        with FileSink(directory / signature.name) as sink:
+            sink.write(signature.data)
+            sink.commit()
+        return [path, directory / signature.name]
+
+    made = side_by_side(manifests, depot, write, options.jobs, progress)
+    return [path for paths in made for path in paths]
 
 
 def to_stream(manifest: Manifest, depot: Depot, stream: BinaryIO, progress: Progress, options: Options) -> None:
@@ -173,11 +193,10 @@ def source_date_epoch() -> int | None:
     return None if value is None else int(value)
 
 
-def check(
-    manifest: Manifest, depot: Depot, progress: Progress, engine: Engine = edited_disk, *, compressed: bool = False
-) -> None:
+def check(manifest: Manifest, depot: Depot, progress: Progress, options: Options) -> None:
     """Rehydrate an artifact to nowhere and compare its digest; ``compressed``: as shipped, where that is exact."""
-    emit(manifest, depot, [], progress, Options(compressed=compressed and manifest.exact, engine=engine))
+    compressed = options.compressed and manifest.exact
+    emit(manifest, depot, [], progress, msgspec.structs.replace(options, compressed=compressed))
 
 
 def _files(manifests: Sequence[Manifest], options: Options) -> list[File]:

@@ -16,8 +16,10 @@ from rehydrator.oci.image_check import image_checks
 from rehydrator.oci.reference import LayoutReference
 from rehydrator.progress import Progress
 from rehydrator.rehydrate import Options, check, emit
+from rehydrator.store.depot import Depot
 from rehydrator.store.layout import STREAM
 from rehydrator.store.reader import Store
+from rehydrator.together import side_by_side
 from rehydrator.trust.gpg import KeyRing
 from rehydrator.trust.stream_check import StreamCheck
 from rehydrator.workers import worker_pool
@@ -38,20 +40,14 @@ def verify_files(store: Store, progress: Progress, jobs: int) -> list[Finding]:
 
 
 def verify_artifacts(
-    manifests: Sequence[Manifest],
-    store: Store,
-    progress: Progress,
-    jobs: int,
-    engine: Engine = edited_disk,
-    *,
-    compressed: bool = False,
+    manifests: Sequence[Manifest], store: Store, progress: Progress, options: Options
 ) -> list[Finding]:
-    """Rehydrate each artifact to nowhere, with ``engine``, and compare its sha256; ``compressed``: that as shipped."""
+    """Rehydrate each artifact to nowhere and compare its sha256; with ``compressed`` that as shipped, where exact."""
 
-    def verify(item: Manifest) -> None:
-        check(item, store, progress, engine, compressed=compressed)
+    def verify(item: Manifest, depot: Depot) -> Finding:
+        return _finding(item.shipped.name, lambda: check(item, depot, progress, options), progress)
 
-    return _each(manifests, lambda item: item.shipped.name, verify, progress, jobs)
+    return side_by_side(manifests, store, verify, options.jobs, progress)
 
 
 def verify_stream(
@@ -145,13 +141,14 @@ def verify_mounted(
 def _each(
     items: Iterable[T], name: Callable[[T], str], verify: Callable[[T], None], progress: Progress, jobs: int
 ) -> list[Finding]:
-    def one(item: T) -> Finding:
-        progress.check()
-        try:
-            verify(item)
-        except MismatchError as error:
-            return Finding(name(item), str(error))
-        return Finding(name(item))
-
     with worker_pool(jobs, "verify", progress) as pool:
-        return list(pool.map(one, items))
+        return list(pool.map(lambda item: _finding(name(item), lambda: verify(item), progress), items))
+
+
+def _finding(name: str, verify: Callable[[], None], progress: Progress) -> Finding:
+    progress.check()
+    try:
+        verify()
+    except MismatchError as error:
+        return Finding(name, str(error))
+    return Finding(name)

@@ -147,6 +147,12 @@ progress_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (versioned by its 'schema').")
 
 
+FILES_AT_ONCE = (
+    "How many files to make at once. Default: 24, which share what is decoded of the canonical disk; with compressors "
+    "as many as there are processors and memory for."
+)
+
+
 def jobs_option(help_text: str) -> Callable[[F], F]:
     """Return the ``--jobs`` option with a command's own help text."""
     return click.option("--jobs", "-j", type=click.IntRange(1, 256), help=help_text)

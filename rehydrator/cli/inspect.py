@@ -10,12 +10,21 @@ import click
 import msgspec
 
 from rehydrator import verify as flow
-from rehydrator.cli.common import arch_option, jobs_option, json_option, opened_store, progress_option, store_option
+from rehydrator.cli.common import (
+    FILES_AT_ONCE,
+    arch_option,
+    jobs_option,
+    json_option,
+    opened_store,
+    progress_option,
+    store_option,
+)
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.oci.reference import Location, parse_layout
 from rehydrator.progress import Progress, Style, make_progress
+from rehydrator.rehydrate import Options, files_at_once
 from rehydrator.report import info_text, list_table, store_report
 from rehydrator.selection import Choice, architectures, choose
 from rehydrator.trust.gpg import KeyRing
@@ -59,7 +68,7 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, location: Loca
 @click.command()
 @click.argument("names", nargs=-1, metavar="[PLATFORM…]")
 @arch_option
-@jobs_option("How many artifacts to rehydrate at once. Default: number of processors.")
+@jobs_option(FILES_AT_ONCE)
 @click.option(
     "--compressed",
     is_flag=True,
@@ -118,10 +127,12 @@ def verify(
         findings += flow.verify_files(store, progress, workers)
         findings += flow.verify_stream(manifests, store, given, progress, workers)
         with opened(EngineChoice(engine, zipl, appliance), manifests, store, progress) as replay:
-            at_once = workers if engine is EngineName.DIRECT else 1
-            findings += flow.verify_artifacts(manifests, store, progress, at_once, replay, compressed=compressed)
+            at_once = files_at_once(jobs, len(manifests), replay, compressed=compressed)
+            options = Options(compressed=compressed, engine=replay, jobs=at_once)
+            findings += flow.verify_artifacts(manifests, store, progress, options)
             if keys:
                 with KeyRing(keys) as ring:
+                    at_once = files_at_once(jobs, len(manifests), replay, compressed=True)
                     findings += flow.verify_signatures(manifests, store, ring, progress, at_once, replay)
         if mount:
             findings += flow.verify_mounted(manifests, store, progress, appliance)

@@ -6,9 +6,18 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from rehydrator import rehydrate as flow
-from rehydrator.cli.common import arch_option, check_standard_output, opened_store, progress_option, store_option
+from rehydrator.cli.common import (
+    FILES_AT_ONCE,
+    arch_option,
+    check_standard_output,
+    jobs_option,
+    opened_store,
+    progress_option,
+    store_option,
+)
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import UsageError
@@ -29,6 +38,7 @@ from rehydrator.selection import Choice, architectures, choose
 @click.option("--signatures", is_flag=True, help="Also the detached signatures of the shipped files.")
 @arch_option
 @click.option("--skip-validate", is_flag=True, help="Do not compare the sha256 of what is written.")
+@jobs_option(FILES_AT_ONCE)
 @engine_option
 @zipl_option
 @appliance_option
@@ -44,6 +54,7 @@ def rehydrate(
     signatures: bool,
     arch: str | None,
     skip_validate: bool,
+    jobs: int | None,
     engine: EngineName,
     zipl: ZiplName,
     appliance: Path | None,
@@ -73,6 +84,8 @@ def rehydrate(
         with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
             options = flow.Options(not skip_validate, compressed=compressed, signatures=signatures, engine=replay)
             if dest != "-":
+                at_once = flow.files_at_once(jobs, len(chosen), replay, compressed=compressed)
+                options = msgspec.structs.replace(options, jobs=at_once)
                 flow.to_directory(chosen, store, Path(dest), progress, options)
             elif len(chosen) == 1 and not signatures:
                 flow.to_stream(chosen[0], store, sys.stdout.buffer, progress, options)

@@ -52,10 +52,11 @@ def copy(source: Source, sink: Sink) -> None:
 
 
 class HashSink(Sink):
-    """Computes the sha256 of what it is given in a thread of its own, at most ``depth`` pieces behind.
+    """Computes the sha256 of what it is given, in a thread of its own, at most ``depth`` pieces behind.
 
-    Simple queues are used because an interrupt in the middle of theirs can't leave a lock behind: a pass is taken
-    for each piece and comes back when the piece was hashed.
+    With a ``depth`` of 0 the caller hashes: who makes several files at once has no use for more threads. Simple queues
+    are used because an interrupt in the middle of theirs can't leave a lock behind: a pass is taken for each piece and
+    comes back when the piece was hashed.
     """
 
     def __init__(self, depth: int = 8) -> None:
@@ -64,31 +65,41 @@ class HashSink(Sink):
         self._passes: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(depth):
             self._passes.put(None)
-        self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="sha256", daemon=True) if depth else None
+        if self._thread is not None:
+            self._thread.start()
         self.size = 0
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            if isinstance(item, int):
-                for _ in range(item // CHUNK):
-                    self._hash.update(_ZEROS)
-                self._hash.update(_ZEROS[: item % CHUNK])
-            else:
-                self._hash.update(item)
+            self._update(item)
             self._passes.put(None)
+
+    def _update(self, item: Data | int) -> None:
+        """Hash data, or as many zeros."""
+        if isinstance(item, int):
+            for _ in range(item // CHUNK):
+                self._hash.update(_ZEROS)
+            self._hash.update(_ZEROS[: item % CHUNK])
+        else:
+            self._hash.update(item)
+
+    def _take(self, item: Data | int) -> None:
+        if self._thread is None:
+            self._update(item)
+        else:
+            self._passes.get()
+            self._queue.put(item)
 
     def write(self, data: Data) -> None:
         """Hash ``data``; the caller must not change a mutable buffer afterwards."""
         self.size += len(data)
-        self._passes.get()
-        self._queue.put(data)
+        self._take(data)
 
     def skip(self, length: int) -> None:
         """Hash ``length`` zero bytes."""
         self.size += length
-        self._passes.get()
-        self._queue.put(length)
+        self._take(length)
 
     def hexdigest(self) -> str:
         """End the hashing and return the digest in hexadecimal."""
@@ -97,7 +108,7 @@ class HashSink(Sink):
 
     def close(self) -> None:
         """Stop the thread (idempotent)."""
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
 

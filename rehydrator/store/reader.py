@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -44,6 +45,7 @@ class Store:
         self.index_file = File(INDEX, len(data), hashlib.sha256(data).hexdigest())
         self._threads = threads or os.cpu_count() or 1
         self._blobs = BlobReader(self._origin)
+        self._opening = threading.Lock()  # who works on several artifacts at once opens what they share once
         self._canonicals: dict[str, SeekableSource] = {}
         self._large: dict[str, SeekableSource] = {}
         self._manifests: dict[str, list[Manifest]] = {}
@@ -94,15 +96,19 @@ class Store:
 
     def canonical(self, arch: str) -> Source:
         """Return the canonical disk of an architecture; opened once, with its extent map."""
-        if arch not in self._canonicals:
-            ref = self.arch(arch).canonical
-            path = self._origin.local(ref.file)
-            known = decode_extents(self.small_blob(ref.extents), ref.content.size)
-            source = SeekableSource(path, threads=self._threads, known=known)
-            if source.size != ref.content.size:
-                raise StoreDamagedError("has another size", path=path, expected=ref.content.size, actual=source.size)
-            self._canonicals[arch] = source
-        return self._canonicals[arch]
+        with self._opening:
+            if arch not in self._canonicals:
+                self._canonicals[arch] = self._open_canonical(arch)
+            return self._canonicals[arch]
+
+    def _open_canonical(self, arch: str) -> SeekableSource:
+        ref = self.arch(arch).canonical
+        path = self._origin.local(ref.file)
+        known = decode_extents(self.small_blob(ref.extents), ref.content.size)
+        source = SeekableSource(path, threads=self._threads, known=known)
+        if source.size != ref.content.size:
+            raise StoreDamagedError("has another size", path=path, expected=ref.content.size, actual=source.size)
+        return source
 
     def small_blob(self, ref: BlobRef) -> bytes:
         """Return a blob's content."""
@@ -110,9 +116,10 @@ class Store:
 
     def large_blob(self, ref: BlobRef) -> Source:
         """Return a blob's content for random access; opened once."""
-        if ref.sha256 not in self._large:
-            self._large[ref.sha256] = self._blobs.large(ref, self._threads)
-        return self._large[ref.sha256]
+        with self._opening:
+            if ref.sha256 not in self._large:
+                self._large[ref.sha256] = self._blobs.large(ref, self._threads)
+            return self._large[ref.sha256]
 
     def stream_metadata(self) -> bytes:
         """Return the stream metadata, verbatim."""

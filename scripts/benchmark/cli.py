@@ -18,6 +18,7 @@ from . import architectures, explaining, owners, render, zipl_edit
 from .context import Bench, Settings
 from .engines import measure_engines
 from .errors import BenchError
+from .everything import measure_all
 from .files import tree_size
 from .release import Release, read_release
 from .replaying import measure_replay
@@ -29,7 +30,7 @@ from .tools import PROGRAMS, install, missing, versions
 from .wrapping import measure_wrap
 
 _DELTAS, _REPLAY, _ENGINES, _WRAP = "deltas", "replay", "engines", "wrap"
-_ARCHITECTURES, _ZIPL, _SYNTHESIZE = "architectures", "zipl", "synthesize"
+_ARCHITECTURES, _ZIPL, _SYNTHESIZE, _ALL = "architectures", "zipl", "synthesize", "all"
 EXPERIMENTS = (
     *TIMES,
     Experiment(
@@ -39,7 +40,7 @@ EXPERIMENTS = (
 )
 NAMES = (
     *(method.name for method in METHODS),
-    *(_DELTAS, _ARCHITECTURES, _REPLAY, _ZIPL, _SYNTHESIZE, _ENGINES, _WRAP),
+    *(_DELTAS, _ARCHITECTURES, _REPLAY, _ZIPL, _SYNTHESIZE, _ENGINES, _WRAP, _ALL),
     *(item.name for item in EXPERIMENTS),
 )
 
@@ -120,6 +121,8 @@ def _measure(arguments: argparse.Namespace) -> Report:
             measure_engines(bench, report)
         if _WRAP in chosen and not missing(["qemu-img"]):
             measure_wrap(bench, report)
+        if _ALL in chosen:
+            measure_all(bench, report)
         if _ZIPL in chosen and not missing(["sfdisk", "mke2fs"]):
             zipl_edit.measure(bench, report)
         if _ARCHITECTURES in chosen and not missing(["zstd"]):
