@@ -100,7 +100,7 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
         report.notes.append(f"{release.arch}: unknown kind, stored whole: {names}")
     seen: set[str] = set()
     for item in release.artifacts:
-        for part in (item.identity.key, item.identity.arch, item.path.name):
+        for part in (item.identity.key, item.identity.arch, item.name):
             plain_name(part, item.path)
         if item.identity.key in seen:
             raise InputError("two artifacts have the same platform, format and role", actual=item.identity.key)
@@ -163,7 +163,7 @@ class _ReleaseRun:
 
     def _take_in(self, artifact: Artifact) -> Content:
         size = artifact.uncompressed_size if artifact.peeled else artifact.size
-        with self._progress.task(f"read {artifact.path.name}", size) as task:
+        with self._progress.task(f"read {artifact.name}", size) as task:
             return take_in(artifact, self._staging.scratch, task)
 
     def _with_compression(self, content: Content) -> Content:
@@ -311,7 +311,7 @@ def _proven(future: Future[None], manifest: Manifest, report: Report) -> bool:
 
 def _drop(artifact: Artifact, failed: Manifest, staging: Staging, settings: Settings, progress: Progress) -> None:
     """Keep an artifact whole; its compression was proven apart from the rung."""
-    with progress.task(f"store {artifact.path.name}") as task:
+    with progress.task(f"store {artifact.name}") as task:
         taken = take_in(artifact, staging.scratch, task)
         content = msgspec.structs.replace(taken, compression=failed.compression)
         try:

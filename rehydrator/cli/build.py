@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from rehydrator import dehydrate as flow
 from rehydrator.cli.common import (
     LazyGroup,
+    access,
     access_options,
     at_once,
     gathering,
@@ -18,12 +20,13 @@ from rehydrator.cli.common import (
     store_location,
 )
 from rehydrator.errors import UsageError
-from rehydrator.oci.reference import Location
+from rehydrator.oci.reference import Location, Reference, parse_location
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.rehydrate import source_date_epoch
 from rehydrator.release.artifact import Inputs
 from rehydrator.release.inputs import Selection, read_inputs
 from rehydrator.report import dehydration_table
+from rehydrator.store.publishing import check_free
 from rehydrator.store.reader import Store
 
 
@@ -74,14 +77,21 @@ selection_options = gathering(
 
 
 @build.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUILDDIR|STREAM.JSON…")
+@click.argument(
+    "inputs",
+    nargs=-1,
+    required=True,
+    metavar="BUILDDIR|STREAM.JSON|REFERENCE…",
+    callback=lambda _context, _parameter, words: tuple(map(parse_location, words)),
+)
 @click.argument("store", type=click.Path(path_type=Path))
 @selection_options
 @jobs_option("How many files to work on at once. Default: number of processors.")
 @dehydration_options
+@access_options
 @progress_option
 def dehydrate(
-    inputs: tuple[Path, ...],
+    inputs: tuple[Location, ...],
     store: Path,
     selection: Selection,
     jobs: int | None,
@@ -91,10 +101,26 @@ def dehydrate(
     """Turn releases into a store.
 
     An input is a coreos-assembler build directory (its newest build, or that of --build), what 'build download' made,
-    or a stream metadata file with the downloaded files beside it. Every file's sha256 is checked; every artifact is
+    a stream metadata file with the downloaded files beside it, or an index of disk images in a registry or an OCI
+    layout: HOST/REPOSITORY[:TAG|@DIGEST] or oci:DIRECTORY[:TAG]. Every file's sha256 is checked; every artifact is
     rehydrated from the new store and compared before the store gets its name.
     """
-    make_store(read_inputs(inputs, selection), store, at_once(settings, jobs), make_progress(style))
+    check_free(store)
+    progress = make_progress(style)
+    with ExitStack() as stack:
+        given = [
+            item if isinstance(item, Path) else stack.enter_context(_fetched(item, selection, progress))
+            for item in inputs
+        ]
+        make_store(read_inputs(given, selection), store, at_once(settings, jobs), progress)
+
+
+def _fetched(reference: Reference, selection: Selection, progress: Progress) -> AbstractContextManager[Inputs]:
+    if selection.build:
+        raise UsageError("has one build only", path=str(reference), hint="--build is for build directories")
+    from rehydrator.registry.images import fetched_release  # noqa: PLC0415 - directories need none of it
+
+    return fetched_release(reference, access(), selection.has, progress)
 
 
 def make_store(inputs: Inputs, store: Path, settings: flow.Settings, progress: Progress) -> None:

@@ -44,7 +44,7 @@ class Content(msgspec.Struct, frozen=True):
 def take_in(artifact: Artifact, scratch: Path, task: Task) -> Content:
     """Read an input once, compare its digests and return its content.
 
-    A compressed artifact with a promised uncompressed digest is decompressed to a sparse file in ``scratch``.
+    What is :attr:`~Artifact.peeled` is decompressed to a sparse file in ``scratch``.
     Raises MismatchError for a wrong digest, CorruptError for a damaged stream, InputError for a missing file.
     """
     check_present(artifact)
@@ -52,7 +52,7 @@ def take_in(artifact: Artifact, scratch: Path, task: Task) -> Content:
         return _decompressed(artifact, scratch, task)
     digest, extents, size = _pass_through(artifact, None, task)
     _compare("sha256", artifact.sha256, digest, artifact)
-    shipped = File(artifact.path.name, size, digest)
+    shipped = File(artifact.name, size, digest)
     return Content(artifact, shipped, shipped, FileSource(artifact.path, extents), temporary=False)
 
 
@@ -89,13 +89,14 @@ def _decompressed(artifact: Artifact, scratch: Path, task: Task) -> Content:
             digest, extents, size = _pass_through(artifact, fd, task)
         finally:
             os.close(fd)
-        _compare("uncompressed-sha256", artifact.uncompressed_sha256 or "", digest, artifact)
+        if artifact.uncompressed_sha256 is not None:
+            _compare("uncompressed-sha256", artifact.uncompressed_sha256, digest, artifact)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     return Content(
         artifact,
-        File(artifact.path.name, artifact.path.stat().st_size, shipped),
+        File(artifact.name, artifact.path.stat().st_size, shipped),
         File(artifact.content_name, size, digest),
         FileSource(path, extents),
         temporary=True,
@@ -126,6 +127,6 @@ def _written(fd: int, piece: bytes, at: int, artifact: Artifact) -> list[Extent]
         return write_sparse(fd, piece, at)
     except OSError as error:
         raise OutputError(
-            f"no room for decompressing {artifact.path.name}: {error.strerror}",
+            f"no room for decompressing {artifact.name}: {error.strerror}",
             hint="Free some space or put the store elsewhere",
         ) from error

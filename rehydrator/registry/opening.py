@@ -12,7 +12,7 @@ from rehydrator.oci.reference import LayoutReference, Reference
 from rehydrator.progress import Progress
 from rehydrator.registry.access import Access
 from rehydrator.registry.cache import Cache
-from rehydrator.registry.origin import RemoteOrigin
+from rehydrator.registry.origin import RemoteOrigin, Shelf
 from rehydrator.registry.place import source_of
 from rehydrator.store.reader import Store
 
@@ -35,13 +35,16 @@ class _LayoutShelf:
         """Do nothing: nothing is open."""
 
 
+def shelf_of(reference: Reference) -> Shelf:
+    """Return where what a reference leads to is kept: a layout where it is, else this user's cache; close it."""
+    return _LayoutShelf(reference.path) if isinstance(reference, LayoutReference) else Cache()
+
+
 def open_store(reference: Reference, access: Access, progress: Progress, threads: int | None = None) -> Store:
     """Open the store that a reference leads to; what is read of it in a registry is fetched and kept in the cache."""
     with ExitStack() as stack:
         source = stack.enter_context(closing(source_of(reference, access, progress)))
-        shelf = stack.enter_context(
-            closing(_LayoutShelf(reference.path) if isinstance(reference, LayoutReference) else Cache())
-        )
+        shelf = stack.enter_context(closing(shelf_of(reference)))
         store = Store(RemoteOrigin(source, shelf, progress), threads=threads)
         stack.pop_all()  # the store closes them
         return store

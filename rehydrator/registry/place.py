@@ -105,7 +105,7 @@ class _LayoutSource:
             actual = f"sha256:{digester.hexdigest()}"
             if actual != descriptor.digest:
                 raise StoreDamagedError(
-                    "the layout holds other bytes than the store says",
+                    "the layout holds other bytes than their digest says",
                     path=self.name / title,
                     expected=descriptor.digest,
                     actual=actual,

@@ -103,11 +103,11 @@ class Repository:
                 fetch(self._session, wanted, target, lambda _: None, self._progress)
         except MismatchError as error:
             raise StoreDamagedError(
-                f"the registry holds other bytes than the store says: {error.message}",
+                f"the registry holds other bytes than their digest says: {error.message}",
                 path=self.name / title,
                 expected=error.expected,
                 actual=error.actual,
-                hint="Push the store again",
+                hint="Push it again",
             ) from error
 
     def has(self, descriptor: Descriptor) -> bool:

@@ -11,7 +11,10 @@ from rehydrator.release.formats import Format, parse_format
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """One file of a release on this machine. Digests are sha256 in hexadecimal, sizes are in bytes."""
+    """One file of a release on this machine. Digests are sha256 in hexadecimal, sizes are in bytes.
+
+    ``title`` is the name under which it was released, where it lies under another one.
+    """
 
     identity: Identity
     path: Path
@@ -20,6 +23,12 @@ class Artifact(msgspec.Struct, frozen=True):
     uncompressed_sha256: str | None = None
     uncompressed_size: int | None = None
     signature: Path | None = None
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name under which the file was released."""
+        return self.title or self.path.name
 
     @property
     def format(self) -> Format:
@@ -28,8 +37,12 @@ class Artifact(msgspec.Struct, frozen=True):
 
     @property
     def peeled(self) -> bool:
-        """Whether the release promises a digest for the file without its outer compression."""
-        return self.uncompressed_sha256 is not None and self.format.compression != "none"
+        """Whether the outer compression is taken off: the release promises a digest for the file without it.
+
+        That of the canonical is in any case, because all others are told from the disk in it.
+        """
+        promised = self.uncompressed_sha256 is not None or self.is_canonical
+        return promised and self.format.compression != "none"
 
     @property
     def content_container(self) -> str:
@@ -39,7 +52,7 @@ class Artifact(msgspec.Struct, frozen=True):
     @property
     def content_name(self) -> str:
         """Name of the file that rehydration gives back."""
-        return self.path.name.removesuffix(self.format.suffix) if self.peeled else self.path.name
+        return self.name.removesuffix(self.format.suffix) if self.peeled else self.name
 
     @property
     def is_canonical(self) -> bool:

@@ -152,11 +152,10 @@ def read_arch(directory: Path) -> Inputs:
 
 
 def _artifact(key: str, image: _Image, meta: _Meta, directory: Path) -> Artifact:
-    platform, suffix, role = _SPECIAL.get(key) or (*_platform_and_format(key, image.path, meta.basearch), "disk")
-    path = directory / _plain(image.path, directory / "meta.json")
+    path = directory / _plain(image.path, directory / META)
     signature = path.with_name(path.name + ".sig")
     return Artifact(
-        identity=Identity(platform, meta.basearch, suffix, role, meta.buildid),
+        identity=identity_of(key, _suffix(image.path, meta.basearch), meta.basearch, meta.buildid),
         path=path,
         sha256=image.sha256,
         size=image.size,
@@ -166,9 +165,16 @@ def _artifact(key: str, image: _Image, meta: _Meta, directory: Path) -> Artifact
     )
 
 
-def _platform_and_format(key: str, name: str, arch: str) -> tuple[str, str]:
-    """Tell platform and format from ``<name>-<id>-<key>.<arch>.<suffix>``, as stream metadata spells them."""
+def _suffix(name: str, arch: str) -> str:
+    """Return the suffix of ``<name>-<id>-<key>.<arch>.<suffix>``."""
     _, found, suffix = name.rpartition(f".{arch}.")
-    if not found:
-        suffix = name.partition(".")[2]
-    return ("metal", f"4k.{suffix}") if key == "metal4k" else (key, suffix)
+    return suffix if found else name.partition(".")[2]
+
+
+def identity_of(key: str, suffix: str, arch: str, release: str) -> Identity:
+    """Return what the image ``key`` of a build is, as stream metadata spells it."""
+    if key in _SPECIAL:
+        platform, kind, role = _SPECIAL[key]
+        return Identity(platform, arch, kind, role, release)
+    platform, kind = ("metal", f"4k.{suffix}") if key == "metal4k" else (key, suffix)
+    return Identity(platform, arch, kind, "disk", release)

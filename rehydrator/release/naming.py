@@ -18,6 +18,20 @@ _NAME = re.compile(r"-([a-z][a-z0-9]*(?:-secex)?)\.(x86_64|aarch64|ppc64le|s390x
 _IDS = {"metal4k": "metal", "qemu-secex": "qemu"}
 
 
+_GO = {"x86_64": "amd64", "aarch64": "arm64"}  # names of architectures in OCI documents; others are the same there
+_RPM = {go: arch for arch, go in _GO.items()}
+
+
+def go_arch(arch: str) -> str:
+    """Return the name that Go, and so OCI, has for an architecture."""
+    return _GO.get(arch, arch)
+
+
+def rpm_arch(name: str) -> str:
+    """Return the name of an architecture that is called ``name`` in an OCI document."""
+    return _RPM.get(name, name)
+
+
 class FileName(msgspec.Struct, frozen=True):
     """The platform and architecture that a file's name tells, "" where it tells none."""
 

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from rehydrator.errors import UnsupportedError
 from rehydrator.layers.tar_oci import BLOBS, written_out
 from rehydrator.layers.tar_record import OciImage, TarRecord
+from rehydrator.release.naming import go_arch
 from rehydrator.synthesis.made import Made
 
 _LAYOUT = "oci-layout"
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # others have the same name in Go
 
 
 class LayerBlob(msgspec.Struct, frozen=True):
@@ -34,8 +34,7 @@ def with_layer(record: TarRecord, layer: LayerBlob, made: Made) -> TarRecord:
     """
     if record.oci is None:
         raise UnsupportedError("an OCI archive of another hand than the image builder's")
-    machine = _MACHINES.get(made.arch, made.arch)
-    fresh = replace(record, oci=OciImage(machine, made.epoch, layer.diff_id, layer.sha256))
+    fresh = replace(record, oci=OciImage(go_arch(made.arch), made.epoch, layer.diff_id, layer.sha256))
     names = [member.name for member in written_out(fresh, layer.size)]
     blobs = [number for number, member in enumerate(fresh.members) if member.oci and member.name == BLOBS]
     order = dict(zip(blobs, sorted(blobs, key=names.__getitem__), strict=True))

@@ -50,5 +50,5 @@ def _facts(listed: Listed, manifest: Manifest) -> Iterator[tuple[str, str | None
     yield "release", manifest.artifact.release, listed.identity.release
     yield "name", manifest.shipped.name, listed.name
     yield "sha256", manifest.shipped.sha256, listed.sha256
-    if uncompressed is not None or manifest.artifact.format != listed.identity.format:
+    if uncompressed is not None and listed.uncompressed_sha256 is not None:  # it may be ours, and not promised
         yield "uncompressed-sha256", uncompressed, listed.uncompressed_sha256
