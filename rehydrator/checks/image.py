@@ -57,7 +57,7 @@ class Image:
 
     def partition(self, name: str) -> Region | None:
         """Return the partition with this name in the partition table."""
-        found = (region for region in self.owners.partitions if region.name.partition(" ")[2] == name)
+        found = (region for region in self.owners.partitions if region.label == name)
         return next(found, None)
 
     @cached_property

@@ -30,6 +30,11 @@ class Region(msgspec.Struct, frozen=True):
         """Whether this is a partition."""
         return self.number > 0
 
+    @property
+    def label(self) -> str:
+        """The partition's name in the table, without its number; empty for what is none."""
+        return self.name.partition(" ")[2] if self.partition else ""
+
 
 class PartitionTable(msgspec.Struct, frozen=True):
     """All regions of a disk in order, without overlap and without gaps."""

@@ -167,7 +167,7 @@ class DiskOwners:
         """
         found = {region: boot for region in self.partitions if (boot := self._ext4_disk(region)) is not None}
         with_bootmap = next((boot for boot in found.values() if boot.has_bootmap()), None)
-        named = next((boot for region, boot in found.items() if region.name.partition(" ")[2] == _BOOT), None)
+        named = next((boot for region, boot in found.items() if region.label == _BOOT), None)
         if with_bootmap is not None or named is None:
             return with_bootmap
         return named if named.has_record() or self._is_made_for_zipl() else None

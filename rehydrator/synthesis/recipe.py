@@ -80,7 +80,7 @@ def recipe(base: Source, wish: Wish) -> EditedDisk:
 
 def _boot_region(base: Source) -> Region:
     for region in read_table(base).regions:
-        if region.partition and region.name.partition(" ")[2] == _BOOT:
+        if region.label == _BOOT:
             return region
     raise UnsupportedError("the canonical disk has no boot partition")
 
