@@ -7,11 +7,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from rehydrator.codecs.bincode import Integers
+from rehydrator.osmet.c_osmet import DIGEST_SIZE, Mapping, Osmet, OsmetFileHeader, OsmetPartition
+from rehydrator.osmet.table import pack
 from release_builder.oci import make_oci_archive
 from release_builder.tools import Runner
 
 from .vmdk_stream import GRAIN, write_stream
 
+MIB = 1 << 20
 _DISK_SIZE = (3 << 20) + 512
 _PIECES = 12
 _SMALL_FILE_SIZE = 12_000
@@ -42,6 +46,19 @@ _COMPRESSORS = (
     ("zip", "-q", "-0"),
 )
 _KARGS_INFO = '{"default": "quiet", "files": [{"path": "EFI/grub.cfg", "offset": 99}], "size": 1024}\n'
+
+
+def osmet_files() -> Iterator[bytes]:
+    """Yield what comes before the xz stream of osmet files, in both encodings."""
+    order = random.Random(5)
+    for integers in Integers:
+        partitions = []
+        for start in (MIB, 70 * MIB):
+            places = sorted(order.sample(range(1 << 14), 12))
+            mappings = [Mapping(order.choice((0, MIB)), 4096 * at, 4096, order.randbytes(DIGEST_SIZE)) for at in places]
+            partitions.append(OsmetPartition(start, start + 64 * MIB, mappings))
+        header = OsmetFileHeader("0.26.0", 512, "CoreOS", "x86_64")
+        yield pack(Osmet(header, partitions, order.randbytes(DIGEST_SIZE), 140 * MIB, integers, 0))
 
 
 class SeedMaker:

@@ -25,11 +25,12 @@ from rehydrator.layers.views import view_of
 from rehydrator.layers.vmdk import VmdkLayer
 from rehydrator.manifest import text
 from rehydrator.manifest.schema import Manifest
+from rehydrator.osmet.table import pack, read_osmet
 from rehydrator.release.formats import Compression
 
 from . import rebuilt, repair
 from .mutate import Mutator, mutated_json
-from .seeds import SeedMaker
+from .seeds import SeedMaker, osmet_files
 
 _PATH = Path("fuzzed")
 _MAX_CONTENT = 64 << 20
@@ -87,6 +88,7 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     yield Target("chain", _damaged(list(maker.chain()), repair.tar), _take_off)
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
     yield Target("iso-owners", inputs["iso"], _own)
+    yield Target("osmet", _damaged(list(osmet_files()), None), _read_osmet)
     for compression in _COMPRESSIONS:
         yield Target(f"intake-{compression}", inputs[compression], _decompressor(compression))
     yield Target("manifest", _damaged(manifests, None), _read_manifest)
@@ -133,6 +135,14 @@ def _told_in_full() -> Iterator[None]:
         if lacking:
             raise IncompleteError(f"{error} lacks {', '.join(lacking)}") from error
         raise
+
+
+@_told_in_full()
+def _read_osmet(data: bytes) -> None:
+    osmet = read_osmet(BytesSource(data), _PATH)
+    head = pack(osmet)
+    if len(head) == osmet.xz_offset and read_osmet(BytesSource(head), _PATH) != osmet:
+        raise NotExactError("another table")
 
 
 def _layer_parser(item: Format) -> Callable[[bytes], None]:

@@ -54,13 +54,17 @@ def make_files(tree: Path) -> None:
 
 
 @contextmanager
-def mounted(path: Path) -> Iterator[Mounted]:
-    """Mount both file systems of a disk read-write."""
+def mounted(path: Path, *, read_only: bool = False) -> Iterator[Mounted]:
+    """Mount both file systems of a disk; ``read_only`` also for the drivers, which write to a device that lets them."""
+    mode = "ro" if read_only else "rw"
     where = path.with_name(path.name + ".mnt")
     trees = Mounted(where / "boot", where / "root")
-    with loop_device(path, BOOT_START, BOOT_SIZE) as boot, loop_device(path, ROOT_START, ROOT_SIZE) as root:
+    with (
+        loop_device(path, BOOT_START, BOOT_SIZE, read_only=read_only) as boot,
+        loop_device(path, ROOT_START, ROOT_SIZE, read_only=read_only) as root,
+    ):
         try:
-            for device, tree, options in ((boot, trees.boot, "rw"), (root, trees.root, "rw,nouuid")):
+            for device, tree, options in ((boot, trees.boot, mode), (root, trees.root, f"{mode},nouuid")):
                 tree.mkdir(parents=True)
                 subprocess.run(["mount", "-o", options, device, tree], check=True)
             yield trees
@@ -71,8 +75,11 @@ def mounted(path: Path) -> Iterator[Mounted]:
 
 
 @contextmanager
-def loop_device(path: Path, start: int, size: int, sector: int = 512) -> Iterator[str]:
+def loop_device(path: Path, start: int, size: int, sector: int = 512, *, read_only: bool = False) -> Iterator[str]:
+    """Attach ``size`` bytes of a file from ``start`` on."""
     place = ["--offset", str(start), "--sizelimit", str(size), "--sector-size", str(sector)]
+    if read_only:
+        place.append("--read-only")
     found = subprocess.run(
         ["losetup", "--find", "--show", *place, path],
         capture_output=True,
