@@ -96,6 +96,25 @@ def test_files_of_any_size_do_not_hide_what_follows(size: int) -> None:
         assert assembled(target, segments, [first, second]) == target
 
 
+@pytest.mark.parametrize("shift", [1, 77, 4 * BLOCK + 5])
+def test_files_that_begin_anywhere(shift: int) -> None:
+    """As in an archive: a file of several pieces of a disk, behind others of any size, at no multiple of a sector."""
+    reference = random.Random(9).randbytes(12 * BLOCK)
+    file = reference[9 * BLOCK :] + reference[2 * BLOCK : 5 * BLOCK] + b"end"
+    target = b"h" * shift + file + reference[: 2 * BLOCK]
+    segments = find(BytesSource(target), indexed(reference), [0, shift, shift + len(file)])
+    found = [(item.offset, item.length) for item in segments if item.reference == 0]
+    assert found == [(shift, 3 * BLOCK), (shift + 3 * BLOCK, 3 * BLOCK), (shift + len(file), 2 * BLOCK)]
+    assert assembled(target, segments, [reference]) == target
+
+
+@given(st.lists(piece, max_size=8), st.sets(st.integers(0, 40 * BLOCK)))
+def test_starts_change_nothing_in_the_result(pieces: list[tuple[int, int, int]], starts: set[int]) -> None:
+    target = build(pieces)
+    segments = find(BytesSource(target), indexed(*REFERENCES), sorted(starts))
+    assert assembled(target, segments, REFERENCES) == target
+
+
 def test_shuffled_blocks_are_all_found() -> None:
     target = shuffled(REFERENCES[0], 3)
     segments = find(BytesSource(target), indexed(REFERENCES[0]))

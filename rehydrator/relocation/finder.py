@@ -2,14 +2,16 @@
 
 References are indexed by their 4096-byte blocks at multiples of 4096; the file is looked up with a window of that
 size that moves in steps of one 512-byte sector, so that content is found whatever its place relative to a block
-(1 KiB ext4 blocks, tar members, cpio members, ISO sectors). A hit is extended in both directions.
+(1 KiB ext4 blocks, tar members, ISO sectors). Where it consists of files that begin anywhere, the steps count from each
+file's start. A hit is extended in both directions.
 The index holds one entry per 4 KiB of reference data, about 100 bytes each.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rehydrator.disk.extents import BLOCK, CHUNK, Extent, chunks
 from rehydrator.disk.source import Source
@@ -47,8 +49,11 @@ class ContentIndex:
         return (number, offset) if self.references[number].read(offset, BLOCK) == window else None
 
 
-def find(target: Source, index: ContentIndex) -> list[Segment]:
-    """Describe ``target`` by segments; ``at`` of literal segments counts on from zero."""
+def find(target: Source, index: ContentIndex, starts: Sequence[int] = ()) -> list[Segment]:
+    """Describe ``target`` by segments; ``at`` of literal segments counts on from zero.
+
+    ``starts`` are the places, in order, where files begin in it that lie at no multiple of a sector.
+    """
     segments: list[Segment] = []
     literal = 0
     done = 0
@@ -61,9 +66,9 @@ def find(target: Source, index: ContentIndex) -> list[Segment]:
             literal += end - start
         done = max(done, end)
 
-    for extent in target.nonzero():
+    for extent, origin in _files(target.nonzero(), starts):
         at = max(done, extent.offset)
-        while (hit := _next_hit(target, index, at, extent.end)) is not None:
+        while (hit := _next_hit(target, index, at, extent.end, origin)) is not None:
             position, number, offset = hit
             low = max(done, extent.offset)
             segment = _extend(target, index.references[number], number, position, offset, low)
@@ -74,12 +79,26 @@ def find(target: Source, index: ContentIndex) -> list[Segment]:
     return segments
 
 
-def _next_hit(target: Source, index: ContentIndex, at: int, end: int) -> tuple[int, int, int] | None:
-    """Look at ``at`` itself, which may be where a file of any size ended, then at each multiple of STEP."""
+def _files(extents: Iterable[Extent], starts: Sequence[int]) -> Iterator[tuple[Extent, int]]:
+    """Cut extents at the starts of files; yield each with the start of the file that it lies in."""
+    for extent in extents:
+        index = bisect.bisect_right(starts, extent.offset)
+        origin = starts[index - 1] if index else 0
+        at = extent.offset
+        while index < len(starts) and starts[index] < extent.end:
+            if starts[index] > at:
+                yield Extent(at, starts[index] - at), origin
+            at = origin = starts[index]
+            index += 1
+        yield Extent(at, extent.end - at), origin
+
+
+def _next_hit(target: Source, index: ContentIndex, at: int, end: int, origin: int) -> tuple[int, int, int] | None:
+    """Look at ``at`` itself, which may be where a file of any size ended, then at each step from ``origin``."""
     while at + BLOCK <= end:
         length = min(CHUNK, end - at)
         data = bytes(target.read(at, length))
-        first = -at % STEP
+        first = (origin - at) % STEP
         aligned = range(first, length - BLOCK + 1, STEP)
         for inside in itertools.chain((0,) if first else (), aligned):
             hit = index.look_up(data[inside : inside + BLOCK])
