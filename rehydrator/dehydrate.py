@@ -24,6 +24,7 @@ from rehydrator.progress import Progress
 from rehydrator.proof import Proof, check_with
 from rehydrator.release.artifact import Artifact, Inputs, Release
 from rehydrator.release.naming import plain_name
+from rehydrator.relocator import Relocator
 from rehydrator.store.reader import Store
 from rehydrator.store.writer import Staging
 from rehydrator.workers import worker_pool
@@ -121,7 +122,7 @@ class _Told(msgspec.Struct, frozen=True):
     @property
     def literal(self) -> bool:
         """Whether the manifest leaves bytes without a name."""
-        return self.manifest is not None and literal_bytes(self.manifest) > 0
+        return self.manifest is not None and literal_bytes(self.manifest.body) > 0
 
 
 class _ReleaseRun:
@@ -186,7 +187,7 @@ class _ReleaseRun:
         Returns ``metal``, the canonical's content, with its compression.
         A disk that is not told completely may have been made from another artifact: vmware and virtualbox from qemu.
         """
-        relocator: rungs.Relocator | None = None
+        relocator: Relocator | None = None
         unclear: list[rungs.Peeled] = []
         remaining: list[rungs.Peeled] = []
         bases: list[rungs.Base] = []
@@ -202,7 +203,7 @@ class _ReleaseRun:
                     remaining.append(told.peeled)
                     if self._from_relative(told.peeled, bases):
                         continue
-                    relocator = relocator or rungs.Relocator(
+                    relocator = relocator or Relocator(
                         canonical.source, self._staging.blobs, level=self._settings.level, threads=self._settings.jobs
                     )
                     if self._relocate(relocator, told.peeled) is Rung.RELOCATED:
@@ -256,16 +257,16 @@ class _ReleaseRun:
             key = peeled.content.artifact.identity.key
             told = rungs.by_cheapest(peeled, [parent], self._staging.blobs)
             before = next(item for item in manifests if item.artifact.key == key)
-            if told is not None and literal_bytes(told) < literal_bytes(before):
+            if told is not None and literal_bytes(told.body) < literal_bytes(before.body):
                 self._staging.set_manifest(told)
 
-    def _relocate(self, relocator: rungs.Relocator, peeled: rungs.Peeled) -> Rung:
+    def _relocate(self, relocator: Relocator, peeled: rungs.Peeled) -> Rung:
         """Tell content by what is found elsewhere, else keep it whole; return which of the two."""
         content = peeled.content
-        if peeled.note:
-            self._report.notes.append(peeled.note)
+        if peeled.bare.note:
+            self._report.notes.append(peeled.bare.note)
         with self._progress.task(f"relocate {content.content.name}") as task:
-            manifest = relocator.by_relocation(peeled) or relocator.whole(content)
+            manifest = relocator.tell(peeled)
             task.note = manifest.rung.value
         self._staging.set_manifest(manifest)
         relocator.add_reference(content)

@@ -19,7 +19,18 @@ from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.layers.iso_record import IsoRecord
 from rehydrator.layers.table import layer_for
-from rehydrator.manifest.schema import CANONICAL, EditedDisk, Manifest, Relocated, Stored, literal_bytes
+from rehydrator.manifest.schema import (
+    CANONICAL,
+    Body,
+    DerivedOsmet,
+    EditedDisk,
+    Manifest,
+    Part,
+    Parts,
+    Relocated,
+    Stored,
+    literal_bytes,
+)
 from rehydrator.origins import file_origins
 from rehydrator.selection import short_name
 from rehydrator.store.reader import Store
@@ -79,26 +90,41 @@ def is_canonical(manifest: Manifest, store: Store) -> bool:
 
 def describe_changes(manifest: Manifest, store: Store, *, texts: bool = False) -> list[str]:
     """Tell the body as a person would; ``texts`` also reads what the manifest leaves to the base disk."""
-    match manifest.body:
+    if manifest.body == EditedDisk(CANONICAL, []) and is_canonical(manifest, store):
+        return ["the canonical disk itself"]
+    words = _body_words(manifest.body, partial(base_source, manifest, store) if texts else None)
+    return [*words, *(_files(manifest, store) if texts else ())]
+
+
+def _body_words(body: Body, base: Callable[[], Source] | None) -> list[str]:
+    match body:
         case EditedDisk(edits=[]):
-            return ["the canonical disk itself"] if is_canonical(manifest, store) else ["no change"]
-        case EditedDisk() as body:
-            base = partial(base_source, manifest, store) if texts else None
+            return ["no change"]
+        case EditedDisk():
             return [*_base_words(body), *_tell(body.edits, base)]
-        case Relocated() as body:
-            literal = body.literals.content_size if body.literals else 0
+        case Relocated():
             sources = ", ".join(body.references)
-            lines = [f"{body.copied} bytes copied from {sources}", f"{literal} literal bytes"]
-            return [*lines, *(_files(manifest, body, store) if texts else ())]
-        case Stored() as body:
+            return [f"{body.copied} bytes copied from {sources}", f"{literal_bytes(body)} literal bytes"]
+        case Stored():
             return [f"kept whole: {body.blob.content_size} bytes compressed to {body.blob.size}"]
+        case DerivedOsmet():
+            return [f"osmet file of {body.base}", f"{literal_bytes(body)} literal bytes"]
+        case Parts():
+            return [line for number, part in enumerate(body.parts, 1) for line in _part_words(number, part)]
 
 
-def _files(manifest: Manifest, body: Relocated, store: Store) -> Iterator[str]:
+def _part_words(number: int, part: Part) -> Iterator[str]:
+    wrapping = "".join(f", {layer_for(record).describe(record)}" for record in part.layers)
+    yield f"part {number}, {part.size} bytes{wrapping}"
+    yield from (f"  {line}" for line in _body_words(part.body, None))
+
+
+def _files(manifest: Manifest, store: Store) -> Iterator[str]:
     """Tell where the files in an image come from."""
-    if manifest.layers and isinstance(record := manifest.layers[-1], IsoRecord):
+    record = manifest.layers[-1] if manifest.layers else None
+    if isinstance(record, IsoRecord) and isinstance(manifest.body, Relocated):
         with suppress(RehydratorError):  # the store's damage is for others to tell
-            yield from file_origins(record, body, segments_of(body, store))
+            yield from file_origins(record, manifest.body, segments_of(manifest.body, store))
 
 
 def _base_words(body: EditedDisk) -> list[str]:
@@ -150,7 +176,7 @@ def artifact_report(manifest: Manifest, store: Store, *, texts: bool = False) ->
         compressed="exact" if manifest.exact else "by content",
         compression=layer_for(manifest.compression).describe(manifest.compression) if manifest.compression else "",
         stored_size=stored_size(manifest, store),
-        literal_bytes=literal_bytes(manifest),
+        literal_bytes=literal_bytes(manifest.body),
         layers=[layer_for(record).describe(record) for record in manifest.layers],
         changes=describe_changes(manifest, store, texts=texts),
     )

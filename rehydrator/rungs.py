@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
 from rehydrator.codecs import seekable
-from rehydrator.disk.extents import BLOCK, CHUNK, Data
+from rehydrator.disk.extents import BLOCK
 from rehydrator.disk.gpt import PartitionTable, read_table, whole_disk
 from rehydrator.disk.source import Padded, Source
 from rehydrator.edits import blocks
@@ -27,7 +28,6 @@ from rehydrator.manifest.schema import (
     Body,
     EditedDisk,
     Manifest,
-    Relocated,
     Stored,
     Uncompressed,
     literal_bytes,
@@ -36,37 +36,51 @@ from rehydrator.manifest.text import encode
 from rehydrator.manifest.version import MANIFEST_VERSION
 from rehydrator.proof import Proof, TakenOff, prove
 from rehydrator.release.formats import RAW_CONTAINERS
-from rehydrator.relocation.finder import ContentIndex, find
-from rehydrator.relocation.segments import LITERAL, Segment
 from rehydrator.store.blobs import BlobWriter
 
 # A sibling differs in some 20 blocks, one that was edited twice in some 540, one formatted separately in 95 %.
 MAX_DIFFERING_BLOCKS = 4096
 _MAX_DIFFERING_SHARE = 0.5
-# Below this share of copied bytes a dependency on other files is not worth its trouble.
-_MIN_COPIED = 0.02
 _MAX_LAYERS = 6
 
 
-class Peeled(msgspec.Struct, frozen=True):
-    """Content without the containers that could be taken off: ``layers`` outermost first, around ``disk``.
+class Bare(msgspec.Struct, frozen=True):
+    """What is left of a file, ``inner``, without the containers that could be taken off, outermost first.
 
-    Where one could not be taken off, ``container`` is its format and ``note`` says why. ``proof`` is that of the
-    compressing ones among the layers.
+    ``tables`` are the containers' blobs. ``cuts`` are the sizes of the files that ``inner`` consists of, if the last
+    container is an archive. Where one could not be taken off, ``container`` is its format and ``note`` says why.
     """
 
-    content: Content
-    disk: Source
-    layers: tuple[LayerRecord, ...] = ()
-    tables: tuple[BlobRef, ...] = ()
+    inner: Source
+    taken: list[TakenOff] = []
+    tables: list[BlobRef] = []
+    cuts: tuple[int, ...] = ()
     note: str = ""
     container: str = ""
+
+    @property
+    def layers(self) -> list[LayerRecord]:
+        """The records of the containers."""
+        return [item.record for item in self.taken]
+
+
+class Peeled(msgspec.Struct, frozen=True):
+    """An artifact's content and what is left of it; ``proof`` is that of its compressing containers."""
+
+    content: Content
+    bare: Bare
     proof: Proof | None = None
+
+    @property
+    def disk(self) -> Source:
+        """What lies inside all containers."""
+        return self.bare.inner
 
     @property
     def is_disk(self) -> bool:
         """Whether all containers were taken off and what is left may be a disk."""
-        return not self.container and (bool(self.layers) or self.content.artifact.content_container in RAW_CONTAINERS)
+        raw = bool(self.bare.taken) or self.content.artifact.content_container in RAW_CONTAINERS
+        return raw and not (self.bare.container or self.bare.cuts)
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -88,13 +102,19 @@ def canonical_of(content: Content) -> Base:
 
 def peel(content: Content, blobs: BlobWriter) -> Peeled:
     """Take off the containers that can be put on again exactly, outermost first."""
-    disk: Source = content.source
+    bare = take_off(content.source, content.artifact.path, blobs)
+    return Peeled(content, bare, prove(bare.taken))
+
+
+def take_off(source: Source, path: Path, blobs: BlobWriter) -> Bare:
+    """Take the containers off any source; those of an archive's files stay on. ``path`` names it in errors."""
     taken: list[TakenOff] = []
     tables: list[BlobRef] = []
+    cuts: tuple[int, ...] = ()
     note = container = ""
-    while len(taken) < _MAX_LAYERS and (found := format_of(disk)) is not None:
+    while len(taken) < _MAX_LAYERS and (found := format_of(source)) is not None:
         try:
-            unwrapped = found.layer.unwrap(disk, content.artifact.path)
+            unwrapped = found.layer.unwrap(source, path)
         except (UnsupportedError, CorruptError) as error:
             note, container = str(error), found.name
             break
@@ -102,13 +122,12 @@ def peel(content: Content, blobs: BlobWriter) -> Peeled:
         record = unwrapped.record
         if refs:
             record = msgspec.structs.replace(record, tables=[ref.sha256 for ref in refs])
-        taken.append(TakenOff(disk, found.layer, unwrapped, record))
+        taken.append(TakenOff(source, found.layer, unwrapped, record))
         tables += refs
-        disk = unwrapped.inner
+        source, cuts = unwrapped.inner, unwrapped.cuts
         if found.inside == "tree":  # what follows is many files
             break
-    layers = tuple(item.record for item in taken)
-    return Peeled(content, disk, layers, tuple(tables), note=note, container=container, proof=prove(taken))
+    return Bare(source, taken, tables, cuts, note=note, container=container)
 
 
 def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
@@ -128,7 +147,7 @@ def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
     found = recognise(source, disk, base.table, differing, blobs)
     edits += found.edits
     refs = [blobs.refs[name] for edit in found.edits if (name := blob_of(edit))]
-    return _manifest(peeled, EditedDisk(base.name, edits, found.times), refs)
+    return manifest_of(peeled, EditedDisk(base.name, edits, found.times), refs)
 
 
 def base_of(manifest: Manifest, canonical: Base, blobs: BlobReader) -> Base | None:
@@ -157,81 +176,23 @@ def by_cheapest(peeled: Peeled, bases: Iterable[Base], blobs: BlobWriter) -> Man
 
 
 def _cost(manifest: Manifest) -> tuple[int, int]:
-    return literal_bytes(manifest), len(encode(manifest))
-
-
-class Relocator:
-    """Finds content in the canonical and in the artifacts that came before."""
-
-    def __init__(self, canonical: Source, blobs: BlobWriter, *, level: int, threads: int) -> None:
-        self._index = ContentIndex()
-        self._index.add(canonical)
-        self._names = [CANONICAL]
-        self._blobs = blobs
-        self._level = level
-        self._threads = threads
-
-    def by_relocation(self, peeled: Peeled) -> Manifest | None:
-        """Tell the content as copies plus literals; None where next to nothing is found."""
-        disk = peeled.disk
-        segments = find(disk, self._index)
-        copied = sum(segment.length for segment in segments if segment.reference != LITERAL)
-        literal = sum(segment.length for segment in segments if segment.reference == LITERAL)
-        if copied < _MIN_COPIED * (copied + literal) or copied < BLOCK:
-            return None
-        used = sorted({segment.reference for segment in segments} - {LITERAL})
-        numbers = {LITERAL: LITERAL, **{reference: number for number, reference in enumerate(used)}}
-        table = [Segment(item.offset, item.length, numbers[item.reference], item.at) for item in segments]
-        table_ref = self._blobs.refs[self._blobs.put(msgspec.json.encode(table))]
-        refs = [table_ref]
-        literals: BlobRef | None = None
-        if literal:
-            literals = self._put(_literal_frames(disk, segments), literal)
-            refs.append(literals)
-        names = [self._names[reference] for reference in used]
-        return _manifest(peeled, Relocated(disk.size, names, table_ref, literals, copied), refs)
-
-    def whole(self, content: Content) -> Manifest:
-        """Keep the content as it is, compressed."""
-        return whole(content, self._blobs, level=self._level, threads=self._threads)
-
-    def add_reference(self, content: Content) -> None:
-        """Let later artifacts be told from this one's content."""
-        self._index.add(content.source)
-        self._names.append(content.artifact.identity.key)
-
-    def _put(self, frames: seekable.Pieces, size: int) -> BlobRef:
-        return self._blobs.put_stream(frames, size, level=self._level, threads=self._threads)
-
-
-def _literal_frames(disk: Source, segments: list[Segment]) -> Iterator[Data]:
-    """Yield the literal segments' bytes in pieces of one frame."""
-    pending = bytearray()
-    for segment in segments:
-        if segment.reference != LITERAL:
-            continue
-        for at in range(segment.offset, segment.end, CHUNK):
-            pending += disk.read(at, min(CHUNK, segment.end - at))
-            while len(pending) >= seekable.FRAME:
-                yield bytes(pending[: seekable.FRAME])
-                del pending[: seekable.FRAME]
-    if pending:
-        yield bytes(pending)
+    return literal_bytes(manifest.body), len(encode(manifest))
 
 
 def whole(content: Content, blobs: BlobWriter, *, level: int, threads: int) -> Manifest:
     """Keep content as it is, compressed: the rung that always holds."""
     frames = seekable.frames_of(content.source)
     ref = blobs.put_stream(frames, content.source.size, level=level, threads=threads)
-    return _manifest(Peeled(content, content.source), Stored(ref), [ref])
+    return manifest_of(Peeled(content, Bare(content.source)), Stored(ref), [ref])
 
 
 def canonical_manifest(content: Content) -> Manifest:
     """Return the manifest of the canonical's own artifact: no edits."""
-    return _manifest(Peeled(content, content.source), EditedDisk(CANONICAL, []), [])
+    return manifest_of(Peeled(content, Bare(content.source)), EditedDisk(CANONICAL, []), [])
 
 
-def _manifest(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
+def manifest_of(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
+    """Return the manifest of content that ``body`` tells; ``blobs`` are those of the body."""
     content = peeled.content
     artifact = content.artifact
     return Manifest(
@@ -240,7 +201,7 @@ def _manifest(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
         shipped=content.shipped,
         uncompressed=Uncompressed(content.content.size, content.content.sha256) if artifact.peeled else None,
         compression=content.compression,
-        layers=list(peeled.layers),
+        layers=peeled.bare.layers,
         body=body,
-        blobs=list(dict.fromkeys([*blobs, *peeled.tables])),
+        blobs=list(dict.fromkeys([*blobs, *peeled.bare.tables])),
     )

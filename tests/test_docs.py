@@ -32,23 +32,24 @@ DOCUMENTS = [
 ]
 
 
-def structs_in(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.StructType]:
-    """Every struct that a type is made of."""
+def structs_in(kind: msgspec.inspect.Type, above: tuple[type, ...] = ()) -> Iterator[msgspec.inspect.StructType]:
+    """Every struct that a type is made of; of one that is part of itself, as ``above`` tells, once."""
     match kind:
         case msgspec.inspect.StructType():
             yield kind
-            for item in kind.fields:
-                yield from structs_in(item.type)
+            if kind.cls not in above:
+                for item in kind.fields:
+                    yield from structs_in(item.type, (*above, kind.cls))
         case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
-            yield from structs_in(kind.item_type)
+            yield from structs_in(kind.item_type, above)
         case msgspec.inspect.TupleType():
             for part in kind.item_types:
-                yield from structs_in(part)
+                yield from structs_in(part, above)
         case msgspec.inspect.DictType():
-            yield from structs_in(kind.value_type)
+            yield from structs_in(kind.value_type, above)
         case msgspec.inspect.UnionType():
             for part in kind.types:
-                yield from structs_in(part)
+                yield from structs_in(part, above)
 
 
 STRUCTS = {

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from rehydrator.disk.composed import Joined
 from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Source
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.replay import BlobReader, Replay
 from rehydrator.errors import CorruptError, StoreDamagedError
-from rehydrator.layers.table import layer_for
+from rehydrator.layers.table import LayerRecord, layer_for
 from rehydrator.manifest.schema import (
     CANONICAL,
     BlobRef,
+    Body,
+    DerivedOsmet,
     EditedDisk,
     Manifest,
+    Part,
+    Parts,
     Relocated,
     Stored,
 )
 from rehydrator.manifest.text import decode
+from rehydrator.osmet.derive import osmet_of
 from rehydrator.relocation.segments import Segment, SegmentSource
 from rehydrator.store.depot import Depot
 
 _MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain
+_MAX_ARCHIVES = 8  # archives in archives, likewise
 
 
 class Chain:
@@ -89,8 +96,12 @@ def artifact_source(
     As many of the outermost layers as ``without`` says are left out.
     """
     source = body_source(manifest, depot, chain=chain, engine=engine)
-    blobs = blob_reader(manifest, depot)
-    for record in reversed(manifest.layers[without:]):
+    return _wrapped(source, manifest.layers[without:], blob_reader(manifest, depot))
+
+
+def _wrapped(source: Source, layers: Sequence[LayerRecord], blobs: BlobReader) -> Source:
+    """Put layers, which are told from the outermost on, around ``source``."""
+    for record in reversed(layers):
         tables = [blobs(name) for name in getattr(record, "tables", ())]
         source = layer_for(record).wrap(source, record, tables)
     return source
@@ -110,19 +121,8 @@ def body_source(
 
     ``chain`` is the way to this artifact, if others led to it. Raises StoreDamagedError where it makes a circle.
     """
-    chain = chain or Chain()
-
-    def make() -> Source:
-        match manifest.body:
-            case EditedDisk() as body:
-                base = base_source(manifest, depot, chain=chain)
-                return engine(base, body, blob_reader(manifest, depot))
-            case Relocated() as body:
-                return _relocated(body, manifest, depot, chain)
-            case Stored() as body:
-                return depot.large_blob(body.blob)
-
-    return chain.follow(manifest.artifact.key, make)
+    made = _Made(manifest, depot, chain or Chain(), engine)
+    return made.chain.follow(manifest.artifact.key, lambda: made.of(manifest.body))
 
 
 def base_source(manifest: Manifest, depot: Depot, *, chain: Chain | None = None) -> Source:
@@ -134,16 +134,45 @@ def base_source(manifest: Manifest, depot: Depot, *, chain: Chain | None = None)
     return body_source(depot.manifest_by_key(arch, base), depot, chain=chain)
 
 
-def _relocated(body: Relocated, manifest: Manifest, depot: Depot, chain: Chain) -> Source:
-    arch = manifest.artifact.arch
+class _Made:
+    """What the bodies of one manifest tell, its own and those of its parts."""
 
-    def reference(name: str) -> Source:
+    def __init__(self, manifest: Manifest, depot: Depot, chain: Chain, engine: Engine) -> None:
+        self.chain = chain
+        self._manifest = manifest
+        self._depot = depot
+        self._engine = engine
+
+    def of(self, body: Body, level: int = 0) -> Source:
+        """Return what ``body`` tells, which lies ``level`` archives deep."""
+        match body:
+            case EditedDisk():
+                base = base_source(self._manifest, self._depot, chain=self.chain)
+                return self._engine(base, body, blob_reader(self._manifest, self._depot))
+            case Relocated():
+                literals = self._depot.large_blob(body.literals) if body.literals else None
+                references = [self._reference(name) for name in body.references]
+                return SegmentSource(body.size, segments_of(body, self._depot), references, literals)
+            case Stored():
+                return self._depot.large_blob(body.blob)
+            case DerivedOsmet():
+                return osmet_of(self._reference(body.base), body.record)
+            case Parts():
+                if level == _MAX_ARCHIVES:
+                    raise StoreDamagedError("too many archives within each other", expected=f"at most {_MAX_ARCHIVES}")
+                return Joined(self._part(part, level + 1) for part in body.parts)
+
+    def _part(self, part: Part, level: int) -> Source:
+        source = _wrapped(self.of(part.body, level), part.layers, blob_reader(self._manifest, self._depot))
+        if source.size != part.size:
+            raise StoreDamagedError("a part has another size", expected=part.size, actual=source.size)
+        return source
+
+    def _reference(self, name: str) -> Source:
+        arch = self._manifest.artifact.arch
         if name == CANONICAL:
-            return depot.canonical(arch)
-        return artifact_source(depot.manifest_by_key(arch, name), depot, chain=chain)
-
-    literals = depot.large_blob(body.literals) if body.literals else None
-    return SegmentSource(body.size, segments_of(body, depot), [reference(name) for name in body.references], literals)
+            return self._depot.canonical(arch)
+        return artifact_source(self._depot.manifest_by_key(arch, name), self._depot, chain=self.chain)
 
 
 def segments_of(body: Relocated, depot: Depot) -> list[Segment]:

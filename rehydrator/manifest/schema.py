@@ -13,6 +13,7 @@ import msgspec
 from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time
 from rehydrator.layers.table import CompressionRecord, LayerRecord
+from rehydrator.osmet.record import OsmetRecord
 
 CANONICAL = "canonical"
 
@@ -90,7 +91,28 @@ class Stored(msgspec.Struct, tag="stored", tag_field="rung", frozen=True):
     blob: BlobRef
 
 
-Body: TypeAlias = EditedDisk | Relocated | Stored
+class DerivedOsmet(msgspec.Struct, tag="osmet", tag_field="rung", frozen=True):
+    """An osmet file, which follows from the disk ``base`` (the canonical, another artifact) but for ``record``."""
+
+    base: str
+    record: OsmetRecord
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``size`` bytes of a content that is made of several: ``layers``, outermost first, around ``body``."""
+
+    size: int
+    body: Body
+    layers: list[LayerRecord] = []
+
+
+class Parts(msgspec.Struct, tag="parts", tag_field="rung", frozen=True):
+    """Parts one behind the other, each told by itself: the files of an archive."""
+
+    parts: list[Part]
+
+
+Body: TypeAlias = EditedDisk | Relocated | Stored | DerivedOsmet | Parts
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,21 +156,24 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         match self.body:
             case EditedDisk():
                 return Rung.EDITS
-            case Relocated():
-                return Rung.RELOCATED
             case Stored():
                 return Rung.STORED
+        return Rung.RELOCATED
 
 
-def literal_bytes(manifest: Manifest) -> int:
-    """Bytes that the manifest carries without naming their cause."""
-    match manifest.body:
-        case EditedDisk() as body:
+def literal_bytes(body: Body) -> int:
+    """Bytes that the store carries for ``body`` without naming their cause."""
+    match body:
+        case EditedDisk():
             return sum(edit.literal_bytes() for edit in body.edits)
-        case Relocated() as body:
+        case Relocated():
             return body.literals.content_size if body.literals else 0
-        case Stored() as body:
+        case Stored():
             return body.blob.content_size
+        case DerivedOsmet():
+            return body.record.literal_bytes()
+        case Parts():
+            return sum(literal_bytes(part.body) for part in body.parts)
 
 
 class CanonicalRef(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 from rehydrator.errors import CorruptError, UnsupportedError
 
 STORE_VERSION = "1.0"
-MANIFEST_VERSION = "2.2"
+MANIFEST_VERSION = "2.3"
 BUILD_VERSION = "1.0"
 
 

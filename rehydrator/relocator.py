@@ -1,0 +1,161 @@
+"""Telling files that are no edited disk: by content found elsewhere, archives file by file, else whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from rehydrator.codecs import seekable
+from rehydrator.disk.extents import BLOCK, CHUNK, Data, Extent
+from rehydrator.disk.source import Source, Window
+from rehydrator.errors import CorruptError, UnsupportedError
+from rehydrator.intake.intake import Content
+from rehydrator.layers.table import format_of
+from rehydrator.manifest.schema import (
+    CANONICAL,
+    BlobRef,
+    Body,
+    DerivedOsmet,
+    Manifest,
+    Part,
+    Parts,
+    Relocated,
+    Stored,
+)
+from rehydrator.osmet.derive import record_of
+from rehydrator.osmet.table import is_osmet
+from rehydrator.relocation.finder import ContentIndex, find
+from rehydrator.relocation.segments import LITERAL, Segment
+from rehydrator.rungs import Peeled, manifest_of, take_off, whole
+from rehydrator.store.blobs import BlobWriter
+
+# Below this share of copied bytes a dependency on other files is not worth its trouble.
+_MIN_COPIED = 0.02
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """A part with the blobs that it needs."""
+
+    part: Part
+    blobs: list[BlobRef]
+
+
+class _Group(msgspec.Struct, frozen=True):
+    """Files of an archive that are told together, and where they begin, from the start of the ``place``."""
+
+    place: Extent
+    starts: list[int]
+
+
+class Relocator:
+    """Finds content in the canonical and in the artifacts that came before."""
+
+    def __init__(self, canonical: Source, blobs: BlobWriter, *, level: int, threads: int) -> None:
+        self._index = ContentIndex()
+        self._index.add(canonical)
+        self._names = [CANONICAL]
+        self._blobs = blobs
+        self._level = level
+        self._threads = threads
+
+    def tell(self, peeled: Peeled) -> Manifest:
+        """Tell content by what is found of it elsewhere, or whole where that is next to nothing."""
+        if peeled.bare.cuts:
+            parts = self._parts(peeled.disk, peeled.bare.cuts, peeled.content.artifact.path)
+            body = Parts([item.part for item in parts])
+            if not all(isinstance(item.part.body, Stored) for item in parts):
+                return manifest_of(peeled, body, [ref for item in parts for ref in item.blobs])
+        elif (told := self._copies(peeled.disk)) is not None:
+            return manifest_of(peeled, told.part.body, told.blobs)
+        return whole(peeled.content, self._blobs, level=self._level, threads=self._threads)
+
+    def add_reference(self, content: Content) -> None:
+        """Let later artifacts be told from this one's content."""
+        self._index.add(content.source)
+        self._names.append(content.artifact.identity.key)
+
+    def _parts(self, inner: Source, cuts: Sequence[int], path: Path) -> list[_Told]:
+        """Tell the files of an archive; ``path`` names it in errors."""
+        return [self._part(Window(inner, *group.place), group.starts, path) for group in _groups(inner, cuts)]
+
+    def _part(self, source: Source, starts: Sequence[int], path: Path) -> _Told:
+        if is_osmet(source) and (osmet := self._osmet(source, path)) is not None:
+            return osmet
+        bare = take_off(source, path, self._blobs)
+        tables = bare.tables
+        if bare.cuts:
+            parts = self._parts(bare.inner, bare.cuts, path)
+            refs = [ref for item in parts for ref in item.blobs]
+            body: Body = Parts([item.part for item in parts])
+            return _Told(Part(source.size, body, bare.layers), [*refs, *tables])
+        told = self._copies(bare.inner, () if bare.taken else starts)
+        if told is not None:
+            return _Told(Part(source.size, told.part.body, bare.layers), [*told.blobs, *tables])
+        ref = self._put(seekable.frames_of(source), source.size)
+        return _Told(Part(source.size, Stored(ref)), [ref])
+
+    def _osmet(self, source: Source, path: Path) -> _Told | None:
+        """Tell an osmet file by the disk that it describes, if that is known."""
+        for name, disk in zip(self._names, self._index.references, strict=True):
+            try:
+                record = record_of(source, disk, path)
+            except (UnsupportedError, CorruptError):
+                continue
+            return _Told(Part(source.size, DerivedOsmet(name, record)), [])
+        return None
+
+    def _copies(self, disk: Source, starts: Sequence[int] = ()) -> _Told | None:
+        """Tell content as copies plus literals; None where next to nothing is found. Files begin at ``starts``."""
+        segments = find(disk, self._index, starts)
+        copied = sum(segment.length for segment in segments if segment.reference != LITERAL)
+        literal = sum(segment.length for segment in segments if segment.reference == LITERAL)
+        if copied < _MIN_COPIED * (copied + literal) or copied < BLOCK:
+            return None
+        used = sorted({segment.reference for segment in segments} - {LITERAL})
+        numbers = {LITERAL: LITERAL, **{reference: number for number, reference in enumerate(used)}}
+        table = [Segment(item.offset, item.length, numbers[item.reference], item.at) for item in segments]
+        table_ref = self._blobs.refs[self._blobs.put(msgspec.json.encode(table))]
+        refs = [table_ref]
+        literals: BlobRef | None = None
+        if literal:
+            literals = self._put(_literal_frames(disk, segments), literal)
+            refs.append(literals)
+        names = [self._names[reference] for reference in used]
+        return _Told(Part(disk.size, Relocated(disk.size, names, table_ref, literals, copied)), refs)
+
+    def _put(self, frames: seekable.Pieces, size: int) -> BlobRef:
+        return self._blobs.put_stream(frames, size, level=self._level, threads=self._threads)
+
+
+def _groups(inner: Source, cuts: Sequence[int]) -> list[_Group]:
+    """Return the files of an archive; neighbours of which nothing special is known are one part."""
+    groups: list[_Group] = []
+    alone = True
+    at = 0
+    for size in filter(None, cuts):
+        file = Window(inner, at, size)
+        before, alone = alone, is_osmet(file) or format_of(file) is not None
+        if alone or before:
+            groups.append(_Group(Extent(at, size), [0]))
+        else:
+            start, length = groups[-1].place
+            groups[-1] = _Group(Extent(start, length + size), [*groups[-1].starts, at - start])
+        at += size
+    return groups
+
+
+def _literal_frames(disk: Source, segments: list[Segment]) -> Iterator[Data]:
+    """Yield the literal segments' bytes in pieces of one frame."""
+    pending = bytearray()
+    for segment in segments:
+        if segment.reference != LITERAL:
+            continue
+        for at in range(segment.offset, segment.end, CHUNK):
+            pending += disk.read(at, min(CHUNK, segment.end - at))
+            while len(pending) >= seekable.FRAME:
+                yield bytes(pending[: seekable.FRAME])
+                del pending[: seekable.FRAME]
+    if pending:
+        yield bytes(pending)
