@@ -356,3 +356,11 @@ def test_tls(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         secure.acts["/disk"] = [server.drop(100_000)]
         get(Client(QUICK), plain, tmp_path / "disk.raw", where="/up")
     assert (tmp_path / "disk.raw").read_bytes() == DATA
+
+
+def test_aborting_what_has_just_come_to_its_end(client: Client, site: Site) -> None:
+    with client.get(site.url + "/disk") as answer:
+        assert answer.read(len(DATA)) == DATA
+        client.abort()
+    with pytest.raises(TemporaryFetchError, match="given up"), client.get(site.url + "/disk"):
+        pass

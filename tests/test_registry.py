@@ -84,16 +84,14 @@ def test_what_is_there_is_not_sent_again(pushed: tuple[str, str], real_store: Pa
 
 
 def test_a_newer_release_shares_what_it_has_in_common(
-    pushed: tuple[str, str], real_store: Path, s390x_release: Path, release_dir: Path, tmp_path: Path
+    pushed: tuple[str, str], real_store: Path, both_store: Path
 ) -> None:
-    store = tmp_path / "store"
-    fine("build", "dehydrate", release_dir, s390x_release, store, "--no-compressed", "--progress", "none")
-    said = fine("push", store, pushed[0].replace(":44", ":45"), PLAIN, "--progress", "plain").err
+    said = fine("push", both_store, pushed[0].replace(":44", ":45"), PLAIN, "--progress", "plain").err
     sent, total = (int(word) for word in said.partition(" bytes")[0].split()[-3::2])
     old = set(files_of(real_store).values())
-    new = {data for data in files_of(store).values() if data not in old}
+    new = {data for data in files_of(both_store).values() if data not in old}
     assert sent == sum(map(len, new))
-    assert total == sent + sum(map(len, {data for data in files_of(store).values() if data in old}))
+    assert total == sent + sum(map(len, {data for data in files_of(both_store).values() if data in old}))
     assert sent < total / 2
 
 
@@ -213,7 +211,6 @@ def test_tls(
         (("pull", "HOST/core/store:none", "STORE", PLAIN), "nothing under this name"),
         (("pull", f"HOST/core/store@sha256:{'0' * 64}", "STORE", PLAIN), "nothing under this name"),
         (("list", "--store", "oci:none"), "no OCI image layout"),
-        (("list", "--store", "127.0.0.1:1/store", PLAIN), "cannot be reached"),
         (("push", "none", "HOST/store:44", PLAIN), "no rehydrator store here"),
         (("list", "--store", "HOST/core/store:44", "--ca", __file__), "no certificates"),
     ],

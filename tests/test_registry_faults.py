@@ -329,6 +329,11 @@ def test_blobs_on_another_server(full: Small, real_store: Path, tmp_path: Path) 
     assert same(tmp_path / "store", real_store)
 
 
+def test_a_registry_that_is_not_there() -> None:
+    with pytest.raises(FetchError, match="cannot be reached"):
+        repository(Site(url="http://127.0.0.1:1")).resolve()
+
+
 def test_pull_goes_on_where_it_ended(full: Small, real_store: Path, tmp_path: Path) -> None:
     path = path_of(real_store, "x86_64/canonical.raw.zst")
     full.acts = {f"GET {path}": [server.drop(600_000), server.status(404)]}

@@ -9,6 +9,7 @@ Sources: RFC 9110 (HTTP semantics), https://urllib3.readthedocs.io.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 import time
@@ -198,7 +199,9 @@ class Client:
         with self._lock:
             self._aborted = True
             for response in self._live:
-                response.shutdown()
+                # one that has just come to its end, and gave its connection back, can't be shut and need not be
+                with contextlib.suppress(RuntimeError, ValueError, OSError):
+                    response.shutdown()
 
     def close(self) -> None:
         """Close all connections."""
