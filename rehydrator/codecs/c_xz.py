@@ -169,7 +169,8 @@ def dictionary_size(bits: int) -> int:
     return 0xFFFFFFFF if bits == 40 else (2 | bits & 1) << (bits // 2 + 11)
 
 
-def _dictionary_bits(size: int) -> int:
+def dictionary_bits(size: int) -> int:
+    """Return the properties byte of LZMA2 that stands for the smallest possible dictionary of at least ``size``."""
     return next(bits for bits in range(41) if dictionary_size(bits) >= size)
 
 
@@ -186,7 +187,7 @@ def pack_block_header(header: BlockHeader) -> bytes:
             sizes += encode_vli(size)
     length = header.header_size - _CRC32_SIZE
     fields = bytes([header.header_size // _ALIGNMENT - 1, flags]) + sizes
-    fields += bytes([FILTER_LZMA2, 1, _dictionary_bits(header.dictionary_size)])
+    fields += bytes([FILTER_LZMA2, 1, dictionary_bits(header.dictionary_size)])
     if len(fields) > length or header.header_size % _ALIGNMENT:
         raise ValueError("xz block header does not fit")
     fields = fields.ljust(length, b"\0")

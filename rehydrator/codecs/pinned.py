@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rehydrator.codecs import zlib_ng
+from rehydrator.codecs import zlib_ng, zstd
 from rehydrator.codecs.wheels import Wheel
 
-WHEELS: tuple[Wheel, ...] = tuple(zlib_ng.CLASSES.values())
+WHEELS: tuple[Wheel, ...] = (*zlib_ng.CLASSES.values(), *zstd.CLASSES.values())
 
 if __name__ == "__main__":
     print(*(wheel.requirement for wheel in WHEELS), sep="\n")

@@ -16,6 +16,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 
@@ -47,16 +48,41 @@ def directory() -> Path:
 @functools.cache
 def load(wheel: Wheel) -> ctypes.CDLL:
     """Load the shared library of a wheel; raises UnsupportedError, with the way to get it, where it is not there."""
-    path = _installed(wheel)
     try:
-        if path is not None:
-            return ctypes.CDLL(str(path))
-        for file in _files(wheel):
-            content = _unpack(file, wheel)
-            if content is not None:
-                return _load_from_memory(content, wheel)
+        return ctypes.CDLL(_place(wheel))
     except OSError as error:
-        raise UnsupportedError(f"the library of {wheel.requirement} can't be loaded: {error}") from error
+        raise _not_loaded(wheel, error) from error
+
+
+@functools.cache
+def load_module(wheel: Wheel) -> ModuleType:
+    """Load the shared library of a wheel as the Python module that it is; raises as :func:`load` does."""
+    from importlib import machinery, util  # noqa: PLC0415 - rarely
+
+    name = ".".join(wheel.library.split(".")[0].split("/"))
+    place = _place(wheel)
+    try:
+        loader = machinery.ExtensionFileLoader(name, place)
+        made = util.module_from_spec(machinery.ModuleSpec(name, loader, origin=place))
+        loader.exec_module(made)
+    except ImportError as error:
+        raise _not_loaded(wheel, error) from error
+    return made
+
+
+def _not_loaded(wheel: Wheel, error: Exception) -> UnsupportedError:
+    return UnsupportedError(f"the library of {wheel.requirement} can't be loaded: {error}")
+
+
+def _place(wheel: Wheel) -> str:
+    """Return a path that the library can be loaded from."""
+    path = _installed(wheel)
+    if path is not None:
+        return str(path)
+    for file in _files(wheel):
+        content = _unpack(file, wheel)
+        if content is not None:
+            return _in_memory(content, wheel)
     raise UnsupportedError(
         f"the library of {wheel.requirement} is needed, but it is neither installed nor in {directory()}",
         hint=f"Run scripts/fetch-codecs, or: pip install {wheel.requirement}",
@@ -101,8 +127,8 @@ def _unpack(path: Path, wheel: Wheel) -> bytes | None:
     return None
 
 
-def _load_from_memory(content: bytes, wheel: Wheel) -> ctypes.CDLL:
-    """Load a library that has no place in the file system.
+def _in_memory(content: bytes, wheel: Wheel) -> str:
+    """Return a path of a library that has no place in the file system.
 
     Its descriptor stays open: the loader knows libraries by name, and another one under the same number would be
     taken for this one.
@@ -110,4 +136,4 @@ def _load_from_memory(content: bytes, wheel: Wheel) -> ctypes.CDLL:
     fd = os.memfd_create(wheel.requirement)
     with open(fd, "wb", closefd=False) as stream:
         stream.write(content)
-    return ctypes.CDLL(f"/proc/self/fd/{fd}")
+    return f"/proc/self/fd/{fd}"
