@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -25,7 +23,6 @@ from rehydrator.layers.exactness import KEEP
 from rehydrator.layers.forward import equal_until
 from rehydrator.layers.packed_record import Patched
 
-_RECENT = 32  # decompressed chunks that are kept for the next read
 _SAMPLES = 16
 _TELLING = 16 << 10  # chunks that compress to more than this tell more encoders apart
 _AHEAD_BYTES = 4 << 20
@@ -50,28 +47,6 @@ class ChunkEncoder(Protocol):
     def compress(self, data: Data, shape: Shape) -> bytes | None:
         """Compress a chunk; None where it does not fit into the room of ``shape``."""
         ...
-
-
-class Recent:
-    """Decompressed chunks by number, of which the last ones are kept."""
-
-    def __init__(self, inflate: Callable[[int], bytes]) -> None:
-        self._inflate = inflate
-        self._lock = threading.Lock()
-        self._held: OrderedDict[int, bytes] = OrderedDict()
-
-    def __getitem__(self, number: int) -> bytes:
-        with self._lock:
-            held = self._held.get(number)
-            if held is not None:
-                self._held.move_to_end(number)
-                return held
-        content = self._inflate(number)
-        with self._lock:
-            self._held[number] = content
-            while len(self._held) > _RECENT:
-                self._held.popitem(last=False)
-        return content
 
 
 class Inflated(msgspec.Struct, frozen=True):

@@ -11,10 +11,11 @@ from rehydrator.codecs import deflate, zstd
 from rehydrator.codecs.deflate import Shape
 from rehydrator.codecs.deflate_pool import Work
 from rehydrator.disk.extents import Data, Extent, ExtentMap, merge
+from rehydrator.disk.recent import Recent
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
 from rehydrator.layers.c_qcow2 import ZLIB_MEM_LEVEL, ZLIB_WBITS, CompressionType
-from rehydrator.layers.packed import ChunkEncoder, Inflated, Recent, inflate
+from rehydrator.layers.packed import ChunkEncoder, Inflated, inflate
 from rehydrator.layers.qcow2_read import Qcow2Structure
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 

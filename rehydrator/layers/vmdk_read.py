@@ -13,6 +13,7 @@ import msgspec
 from rehydrator.codecs.deflate import MAX_WBITS
 from rehydrator.codecs.deflate_pool import Work
 from rehydrator.disk.extents import Data, Extent, ExtentMap, is_zero, merge
+from rehydrator.disk.recent import Recent
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.c_vmdk import (
@@ -30,7 +31,7 @@ from rehydrator.layers.c_vmdk import (
     SparseExtentHeader,
 )
 from rehydrator.layers.exactness import KEEP, REWRITE, reading
-from rehydrator.layers.packed import Inflated, Recent, inflate
+from rehydrator.layers.packed import Inflated, inflate
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
 
 _MAX_SECTORS = 1 << 32  # what a grain table can point to
