@@ -9,7 +9,9 @@ import msgspec
 from rehydrator.codecs.c_xz import HEADER_MAGIC as XZ_MAGIC
 from rehydrator.disk.source import Source
 from rehydrator.fs.iso9660.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
+from rehydrator.fs.squashfs.c_squashfs import MAGIC as SQUASHFS_MAGIC
 from rehydrator.layers.base import CompressionLayer, Layer
+from rehydrator.layers.c_cpio import MAGIC as CPIO_MAGIC
 from rehydrator.layers.c_gzip import MAGIC as GZIP_MAGIC
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
 from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
@@ -19,12 +21,16 @@ from rehydrator.layers.c_vhd import Footer as VhdFooter
 from rehydrator.layers.c_vhdx import SIGNATURE as VHDX_SIGNATURE
 from rehydrator.layers.c_vmdk import MAGIC as VMDK_MAGIC
 from rehydrator.layers.c_zip import MAGIC as ZIP_MAGIC
+from rehydrator.layers.cpio import CpioLayer
+from rehydrator.layers.cpio_record import CpioRecord
 from rehydrator.layers.gzip import GzipLayer
 from rehydrator.layers.gzip_record import GzipRecord
 from rehydrator.layers.iso import IsoLayer
 from rehydrator.layers.iso_record import IsoRecord
 from rehydrator.layers.qcow2 import Qcow2Layer
 from rehydrator.layers.qcow2_record import Qcow2Record
+from rehydrator.layers.squashfs import SquashfsLayer
+from rehydrator.layers.squashfs_record import SquashfsRecord
 from rehydrator.layers.tar import TarLayer
 from rehydrator.layers.tar_record import TarRecord
 from rehydrator.layers.vhd import VhdLayer
@@ -40,7 +46,8 @@ from rehydrator.layers.zip_record import ZipRecord
 
 # Compressions, which a release puts around containers as well.
 CompressionRecord: TypeAlias = GzipRecord | XzRecord | ZipRecord
-LayerRecord: TypeAlias = Qcow2Record | VmdkRecord | TarRecord | VhdRecord | VhdxRecord | IsoRecord | CompressionRecord
+DiskImageRecord: TypeAlias = Qcow2Record | VmdkRecord | VhdRecord | VhdxRecord
+LayerRecord: TypeAlias = DiskImageRecord | TarRecord | CpioRecord | SquashfsRecord | IsoRecord | CompressionRecord
 
 
 ISO_MAGIC_OFFSET = SYSTEM_AREA + VolumeDescriptor.offset_of("StandardIdentifier")
@@ -72,6 +79,8 @@ FORMATS = (
     Format("tar", TAR_MAGIC, TAR_MAGIC_OFFSET, TarLayer()),
     Format("vhd", VHD_COOKIE, -VhdFooter.SIZE, VhdLayer()),
     Format("vhdx", VHDX_SIGNATURE, 0, VhdxLayer()),
+    Format("cpio", CPIO_MAGIC, 0, CpioLayer()),
+    Format("squashfs", SQUASHFS_MAGIC, 0, SquashfsLayer(), "tree"),
     Format("gzip", GZIP_MAGIC, 0, GzipLayer()),
     Format("xz", XZ_MAGIC, 0, XzLayer()),
     Format("zip", ZIP_MAGIC, 0, ZipLayer()),

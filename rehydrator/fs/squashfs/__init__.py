@@ -1,0 +1,1 @@
+"""Reading squashfs file systems."""

@@ -1,0 +1,90 @@
+"""The compressors of squashfs as mksquashfs calls them: encoders by name, and decompression within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from rehydrator.codecs import deflate, lzma2, xz_buffer, zlib_ng, zstd
+from rehydrator.codecs.deflate import ZLIB, Shape
+from rehydrator.disk.extents import Data
+from rehydrator.errors import UnsupportedError
+from rehydrator.fs.squashfs.c_squashfs import METADATA_SIZE, Compression
+from rehydrator.fs.squashfs.tables import SquashfsOptions
+from rehydrator.layers.packed import ChunkEncoder
+
+_GZIP_LEVEL, _ZSTD_LEVEL, _XZ_PRESET = 9, 15, 6  # what mksquashfs takes where no option says otherwise
+
+
+class BlockEncoder(Protocol):
+    """Compresses blocks of data and of metadata; goes by the name of its library."""
+
+    def compress(self, data: Data, *, metadata: bool = False) -> bytes | None:
+        """Compress a block; None where it does not become smaller, and is kept as it is."""
+        ...
+
+
+class _Chunks(msgspec.Struct, frozen=True):
+    """An encoder of chunks, which gets a buffer of one block."""
+
+    encoder: ChunkEncoder
+    wbits: int
+    block_size: int
+
+    def compress(self, data: Data, *, metadata: bool = False) -> bytes | None:
+        room = METADATA_SIZE if metadata else self.block_size
+        return _smaller(self.encoder.compress(data, Shape(wbits=self.wbits, room=room)), data)
+
+
+class _Xz(msgspec.Struct, frozen=True):
+    """liblzma, which tries the filters for code as well; metadata gets none."""
+
+    preset: int
+    dictionary_size: int
+    bcj: tuple[str, ...]
+
+    def compress(self, data: Data, *, metadata: bool = False) -> bytes | None:
+        if metadata:
+            return _smaller(xz_buffer.encode(data, xz_buffer.Filters(self.preset, METADATA_SIZE)), data)
+        filters = (xz_buffer.Filters(self.preset, self.dictionary_size, name) for name in (None, *self.bcj))
+        return _smaller(min((xz_buffer.encode(data, item) for item in filters), key=len), data)
+
+
+def _smaller(packed: bytes | None, data: Data) -> bytes | None:
+    return packed if packed is not None and len(packed) < len(data) else None
+
+
+def candidates(compression: Compression, options: SquashfsOptions | None) -> Iterator[str]:
+    """Yield the names of the encoders that may have written a file system, the likeliest first."""
+    match compression:
+        case Compression.GZIP:
+            level = options.compression_level if options else _GZIP_LEVEL
+            yield f"{ZLIB}-{level}"
+            yield from (f"zlib-ng-{version}-{level}" for version in zlib_ng.CLASSES)
+        case Compression.XZ:
+            yield f"liblzma-{_XZ_PRESET}"
+        case Compression.ZSTD:
+            level = options.compression_level if options else _ZSTD_LEVEL
+            yield from (f"zstd-{version}-{level}" for version in zstd.CLASSES)
+
+
+def encoder(name: str, compression: Compression, options: SquashfsOptions | None, block_size: int) -> BlockEncoder:
+    """Return the encoder of this name; raises UnsupportedError for one that is unknown or not to be had here."""
+    match compression:
+        case Compression.GZIP:
+            wbits = options.window_size if options else deflate.MAX_WBITS
+            if not 8 < wbits <= deflate.MAX_WBITS or (options is not None and options.strategy not in (0, 1)):
+                raise UnsupportedError("gzip with several strategies, or an impossible window", actual=options)
+            return _Chunks(deflate.encoder(name), wbits, block_size)
+        case Compression.ZSTD:
+            return _Chunks(zstd.encoder(name), deflate.MAX_WBITS, block_size)
+        case Compression.XZ:
+            preset = lzma2.encoder(name).preset
+            dictionary = options.dictionary_size if options else block_size
+            if not METADATA_SIZE <= dictionary <= block_size:
+                raise UnsupportedError("impossible size of the xz dictionary", actual=dictionary)
+            bcj = tuple(item for bit, item in enumerate(xz_buffer.BCJ) if options and options.flags >> bit & 1)
+            return _Xz(preset, dictionary, bcj)
+    raise UnsupportedError("no encoder for this compression", actual=compression.name.lower())
