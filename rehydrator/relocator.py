@@ -28,11 +28,14 @@ from rehydrator.osmet.derive import record_of
 from rehydrator.osmet.table import is_osmet
 from rehydrator.relocation.finder import ContentIndex, find
 from rehydrator.relocation.segments import LITERAL, Segment
-from rehydrator.rungs import Peeled, manifest_of, take_off, whole
+from rehydrator.rungs import Bare, Peeled, manifest_of, take_off, whole
 from rehydrator.store.blobs import BlobWriter
 
 # Below this share of copied bytes a dependency on other files is not worth its trouble.
 _MIN_COPIED = 0.02
+# With at most this share of literal bytes a container is found as it is: an initramfs in the canonical, rootfs.img for
+# an ISO.
+_FOUND_WHOLE = 0.05
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -62,6 +65,11 @@ class Relocator:
 
     def tell(self, peeled: Peeled) -> Manifest:
         """Tell content by what is found of it elsewhere, or whole where that is next to nothing."""
+        source = peeled.content.source
+        if segments := self._found_whole(source):
+            found = self._copied(source, segments)
+            bare = Bare(source, note=peeled.bare.note)
+            return manifest_of(Peeled(peeled.content, bare), found.part.body, found.blobs)
         if peeled.bare.cuts:
             parts = self._parts(peeled.disk, peeled.bare.cuts, peeled.content.artifact.path)
             body = Parts([item.part for item in parts])
@@ -81,6 +89,8 @@ class Relocator:
         return [self._part(Window(inner, *group.place), group.starts, path) for group in _groups(inner, cuts)]
 
     def _part(self, source: Source, starts: Sequence[int], path: Path) -> _Told:
+        if segments := self._found_whole(source):
+            return self._copied(source, segments)
         if is_osmet(source) and (osmet := self._osmet(source, path)) is not None:
             return osmet
         bare = take_off(source, path, self._blobs)
@@ -109,10 +119,22 @@ class Relocator:
     def _copies(self, disk: Source, starts: Sequence[int] = ()) -> _Told | None:
         """Tell content as copies plus literals; None where next to nothing is found. Files begin at ``starts``."""
         segments = find(disk, self._index, starts)
-        copied = sum(segment.length for segment in segments if segment.reference != LITERAL)
-        literal = sum(segment.length for segment in segments if segment.reference == LITERAL)
+        copied, literal = _amounts(segments)
         if copied < _MIN_COPIED * (copied + literal) or copied < BLOCK:
             return None
+        return self._copied(disk, segments)
+
+    def _found_whole(self, source: Source) -> list[Segment]:
+        """Return the segments of a container of which next to nothing is literal, none for another and for a tree."""
+        found = format_of(source)
+        if found is None or found.inside == "tree":
+            return []
+        segments = find(source, self._index)
+        copied, literal = _amounts(segments)
+        return segments if literal <= _FOUND_WHOLE * copied else []
+
+    def _copied(self, disk: Source, segments: list[Segment]) -> _Told:
+        copied, literal = _amounts(segments)
         used = sorted({segment.reference for segment in segments} - {LITERAL})
         numbers = {LITERAL: LITERAL, **{reference: number for number, reference in enumerate(used)}}
         table = [Segment(item.offset, item.length, numbers[item.reference], item.at) for item in segments]
@@ -144,6 +166,12 @@ def _groups(inner: Source, cuts: Sequence[int]) -> list[_Group]:
             groups[-1] = _Group(Extent(start, length + size), [*groups[-1].starts, at - start])
         at += size
     return groups
+
+
+def _amounts(segments: list[Segment]) -> tuple[int, int]:
+    """Return how many bytes are copied, and how many are literal."""
+    literal = sum(segment.length for segment in segments if segment.reference == LITERAL)
+    return sum(segment.length for segment in segments) - literal, literal
 
 
 def _literal_frames(disk: Source, segments: list[Segment]) -> Iterator[Data]:

@@ -1,7 +1,7 @@
 """The cpio layer: archives of the "new" format, such as rootfs.img and an initramfs.
 
-The disk of the layer is the content of the largest member, and behind it that of the others from multiples of 4096
-bytes on. So a file system in an archive is a layer of its own, and what is told of the rest is found elsewhere as well.
+Inside are the contents of the members, one behind the other, and what follows the archives: each is told by itself, a
+file system in an archive with layers of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rehydrator.disk.composed import Joined, Zeros
-from rehydrator.disk.extents import BLOCK, CHUNK, Extent, is_zero
+from rehydrator.disk.extents import CHUNK, Extent, is_zero
 from rehydrator.disk.source import BytesSource, Source, Window
 from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
 from rehydrator.layers.base import Unwrapped, compact
@@ -22,7 +22,6 @@ from rehydrator.layers.exactness import check_exact, reading
 _MAGICS = (MAGIC_NEW, MAGIC_CRC)
 _MAX_MEMBERS = 100_000
 _MAX_NAME = 4096  # PATH_MAX
-_MAX_SIZE = 1 << 62
 # Record fields by those of the header, but for the sizes, which follow, and the mode, which is in octal
 _NUMBERS = {
     "c_ino": "ino",
@@ -52,20 +51,25 @@ class CpioLayer:
         """Read the headers."""
         with reading(path):
             record = _read(outer)
-            return Unwrapped(_disk(outer, record), record)
+            parts = _contents(record)
+        inner = Joined(Window(outer, *part) for part in parts)
+        return Unwrapped(inner, record, cuts=tuple(part.length for part in parts))
 
     def wrap(self, inner: Source, record: CpioRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the archives around ``inner``; raises MismatchError where they do not fit."""
         parts = _contents(record)
         size = sum(part.length for part in parts)
-        if size > _MAX_SIZE or (parts and _places(parts)[1] != inner.size):
-            raise MismatchError("the content of a cpio archive has another size", actual=inner.size)
+        if size != inner.size:
+            raise MismatchError("the content of a cpio archive has another size", expected=size, actual=inner.size)
         pieces: list[Source] = []
-        at = 0
-        places = _places(parts)[0]
-        for head, part, place in zip(_heads(record), parts, places, strict=True):
-            pieces += [Zeros(part.offset - at - len(head)), BytesSource(head), Window(inner, place, part.length)]
-            at = part.end
+        at = taken = 0
+        for head, part in zip(_heads(record), parts, strict=True):
+            pieces += [
+                Zeros(part.offset - at - len(head)),
+                BytesSource(head),
+                Window(inner, taken, part.length),
+            ]
+            at, taken = part.end, taken + part.length
         if at > record.file_size:
             raise MismatchError("the cpio record holds impossible sizes", expected=at, actual=record.file_size)
         return Joined([*pieces, Zeros(record.file_size - at)])
@@ -193,30 +197,6 @@ def _contents(record: CpioRecord) -> list[Extent]:
     if record.file_size - record.rest < at:
         raise MismatchError("the cpio record holds impossible sizes", expected=at, actual=record.file_size)
     return [*found, Extent(record.file_size - record.rest, record.rest)]
-
-
-def _places(parts: Sequence[Extent]) -> tuple[list[int], int]:
-    """Return the place of each content on the layer's disk, the largest first, and the size of the disk."""
-    largest = max(range(len(parts)), key=lambda number: parts[number].length)
-    places = [0] * len(parts)
-    end = parts[largest].length
-    for number, part in enumerate(parts):
-        if number != largest and part.length:
-            places[number] = -(-end // BLOCK) * BLOCK
-            end = places[number] + part.length
-    return places, end
-
-
-def _disk(outer: Source, record: CpioRecord) -> Source:
-    parts = _contents(record)
-    places, _ = _places(parts)
-    pieces: list[Source] = []
-    at = 0
-    for place, part in sorted(zip(places, parts, strict=True)):
-        if part.length:
-            pieces += [Zeros(place - at), Window(outer, part.offset, part.length)]
-            at = place + part.length
-    return Joined(pieces)
 
 
 def _around(record: CpioRecord) -> Iterator[Extent]:

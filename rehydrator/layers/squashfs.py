@@ -40,12 +40,12 @@ class SquashfsLayer:
         """Take the file system apart, find its encoder and compress every block again to compare it."""
         with reading(path):
             opened = open_file_system(outer)
-            survey = _Survey(opened)
+            survey = _Survey(opened, path)
             name = survey.find_encoder()
             patches = survey.patches(name)
             record = _record(opened, name, survey.patched(patches))
             tables = (patches.pack(),) if len(patches) else ()
-            content = _content(opened)
+            content = _content(opened, path)
             again = file_system(content, record, patches)
             check_exact("squashfs", outer, again, _around_blocks(opened), path)
         return Unwrapped(content, record, tables, proven=True)
@@ -54,7 +54,7 @@ class SquashfsLayer:
         """Open the file system for reading only."""
         with reading(path):
             opened = open_file_system(outer)
-        return Unwrapped(_content(opened), _record(opened, "", None))
+        return Unwrapped(_content(opened, path), _record(opened, "", None))
 
     def wrap(self, inner: Source, record: SquashfsRecord, tables: Sequence[bytes] = ()) -> Source:
         """Return the file system as a source whose blocks are compressed while it is read."""
@@ -70,7 +70,7 @@ class SquashfsLayer:
         return said
 
 
-def _content(opened: Opened) -> Joined:
+def _content(opened: Opened, path: Path) -> Joined:
     """Return what a layer gives as its disk: the tables, what lies between blocks, the files, and what follows."""
     outer, plan = opened.outer, opened.plan
     used = opened.superblock.bytes_used
@@ -80,7 +80,7 @@ def _content(opened: Opened) -> Joined:
             BytesSource(opened.metadata),
             *(Window(outer, *gap) for gap in plan.gaps),
             Zeros(align(front) - front),
-            FilesContent(opened),
+            FilesContent(opened, path),
             Window(outer, used, outer.size - used),
         ]
     )
@@ -131,9 +131,9 @@ def _around_blocks(opened: Opened) -> Iterable[Extent]:
 class _Survey:
     """What encoders make of the content of the blocks. Those of metadata are numbered behind those of data."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, path: Path) -> None:
         self._opened = opened
-        self._files = FilesContent(opened)
+        self._files = FilesContent(opened, path)
         self._count = len(opened.plan.blocks)
 
     def find_encoder(self) -> str:

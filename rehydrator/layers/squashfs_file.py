@@ -150,7 +150,7 @@ def file_system(inner: Source, record: SquashfsRecord, patches: Patches) -> Sour
     except (CorruptError, UnsupportedError) as error:
         if isinstance(error, UnsupportedError) and error.hint:
             raise
-        raise MismatchError(f"the tables of the squashfs are impossible: {error}") from error
+        raise MismatchError(f"the squashfs record is impossible: {error}") from error
     where = places(record.metadata, plan)
     rest = record.file_size - record.bytes_used
     if where.rest + rest != inner.size:

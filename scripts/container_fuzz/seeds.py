@@ -45,6 +45,12 @@ _COMPRESSORS = (
     ("zip", "-q", "-9"),
     ("zip", "-q", "-0"),
 )
+_FILE_SYSTEMS = (
+    ("-comp", "gzip"),
+    ("-comp", "gzip", "-noI", "-noD", "-noF", "-noX", "-noId"),
+    ("-comp", "xz", "-Xbcj", "x86"),
+    ("-comp", "zstd"),
+)
 _KARGS_INFO = '{"default": "quiet", "files": [{"path": "EFI/grub.cfg", "offset": 99}], "size": 1024}\n'
 
 
@@ -120,6 +126,35 @@ class SeedMaker:
         for builder, boot in (("genisoimage",), "-efi-boot"), (("xorriso", "-as", "mkisofs"), "-eltorito-boot"):
             self._run(*builder, "-V", "fuzzed", "-rational-rock", "-J", "-joliet-long", boot, "images/efiboot.img",
                       "-no-emul-boot", "-o", image, tree)  # fmt: skip
+            yield image.read_bytes()
+
+    def _tree(self) -> Path:
+        """Return a directory with files of several blocks, small ones, a link and one with holes."""
+        tree = self._work / "files"
+        if not tree.exists():
+            (tree / "etc").mkdir(parents=True)
+            for name, size in (("large", 9 * 4096 + 100), ("etc/one", 300), ("etc/two", 5000)):
+                (tree / name).write_bytes(_content(1 << 17)[-size:])
+            (tree / "etc/link").symlink_to("../large")
+            (tree / "etc/again").hardlink_to(tree / "etc/one")
+        return tree
+
+    def cpio_archives(self) -> Iterator[bytes]:
+        """Yield archives, one of them followed by a second one and a compressed part."""
+        archive = self._work / "archive.cpio"
+        names = "\n".join(str(path) for path in sorted(self._tree().rglob("*")))
+        made = []
+        for kind in ("newc", "crc"):
+            self._run("cpio", "-o", "-H", kind, "--quiet", "-O", archive, text=names)
+            made.append(archive.read_bytes())
+        yield from made
+        yield made[0] + bytes(64) + made[0] + next(iter(self.compressed("gzip")))
+
+    def file_systems(self) -> Iterator[bytes]:
+        """Yield squashfs file systems; of one nothing is compressed, so that damage reaches its tables."""
+        image = self._work / "squashfs"
+        for options in _FILE_SYSTEMS:
+            self._run("mksquashfs", self._tree(), image, "-quiet", "-noappend", "-nopad", "-b", "8K", *options)
             yield image.read_bytes()
 
     def content(self) -> bytes:

@@ -77,6 +77,8 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
         "xz": list(maker.compressed("xz")),
         "zip": list(maker.compressed("zip")),
         "iso": list(maker.isos()),
+        "cpio": list(maker.cpio_archives()),
+        "squashfs": list(maker.file_systems()),
     }
     inputs = {name: _damaged(row, repairs.get(name)) for name, row in seeds.items()}
     for name, make in (("gzip", rebuilt.gzip_file), ("xz", rebuilt.xz_file), ("zip", rebuilt.zip_file)):

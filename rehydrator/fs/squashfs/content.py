@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
+from pathlib import Path
 
 from rehydrator.disk.extents import Data, Extent, merge
 from rehydrator.disk.recent import Recent
@@ -15,11 +16,12 @@ from rehydrator.fs.squashfs.tables import Opened
 
 
 class FilesContent(Source):
-    """The content of all files, decompressed while it is read."""
+    """The content of all files, decompressed while it is read; ``path`` names the file system in errors."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, path: Path) -> None:
         self.size = opened.plan.size
         self._opened = opened
+        self._path = path
         self._blocks = opened.plan.blocks
         self._pieces = pieces_in_order(opened.plan)
         self._recent = Recent(self.block)
@@ -28,10 +30,14 @@ class FilesContent(Source):
         """Return the content of a block; raises CorruptError for a damaged one."""
         block = self._blocks[number]
         stored = bytes(self._opened.outer.read(block.start, block.size))
-        content = inflate(self._opened.compression, stored, block.length) if block.packed else stored
+        try:
+            content = inflate(self._opened.compression, stored, block.length) if block.packed else stored
+        except CorruptError as error:
+            raise error.located(self._path, block.start) from error
         if len(content) != block.length:
             raise CorruptError(
                 "a block of another size",
+                path=self._path,
                 offset=block.start,
                 expected=f"{block.length} bytes",
                 actual=f"{len(content)} bytes",

@@ -112,7 +112,7 @@ class FileInode(msgspec.Struct, frozen=True):
     fragment: int
     offset: int
     file_size: int
-    words: list[int]
+    words: bytes
 
 
 def file_inodes(table: bytes, count: int, block_size: int) -> Iterator[FileInode]:
@@ -125,7 +125,7 @@ def file_inodes(table: bytes, count: int, block_size: int) -> Iterator[FileInode
                 found = _file_inode(table, at, base.inode_type, block_size)
                 yield found
                 head = RegInode.SIZE if base.inode_type == InodeType.REG else LregInode.SIZE
-                at += head + BLOCK_WORD.size * len(found.words)
+                at += head + len(found.words)
             case InodeType.LDIR:
                 at = _after_index(table, at)
             case InodeType.SYMLINK | InodeType.LSYMLINK:
@@ -149,7 +149,7 @@ def _file_inode(table: bytes, at: int, kind: int, block_size: int) -> FileInode:
         raise CorruptError(
             "the inode table ends within a list of blocks", expected=f"{count} blocks", actual=f"{len(table)} bytes"
         )
-    words = [word for (word,) in BLOCK_WORD.iter_unpack(table[first : first + BLOCK_WORD.size * count])]
+    words = table[first : first + BLOCK_WORD.size * count]
     return FileInode(inode.inode_number, inode.start_block, inode.fragment, inode.offset, inode.file_size, words)
 
 
@@ -174,14 +174,13 @@ class _Planner:
 
     def add(self, inode: FileInode) -> None:
         tail = inode.file_size % self._block_size if inode.fragment != INVALID_FRAG else 0
-        words = b"".join(map(BLOCK_WORD.pack, inode.words))
-        key = (inode.start_block, inode.fragment, inode.offset, inode.file_size, words)
+        key = (inode.start_block, inode.fragment, inode.offset, inode.file_size, inode.words)
         if key in self._placed or not (tail or any(inode.words)):
             return
         self._placed.add(key)
         self.files.append(PlacedFile(inode.inode_number, self.size, inode.file_size))
         start = inode.start_block
-        for number, word in enumerate(inode.words):
+        for number, (word,) in enumerate(BLOCK_WORD.iter_unpack(inode.words)):
             offset = number * self._block_size
             length = min(self._block_size, inode.file_size - offset)
             if word & BLOCK_SIZE_MASK:
@@ -204,7 +203,7 @@ class _Planner:
                 raise CorruptError(
                     "a fragment does not fit into its block", expected=self._block_size, actual=inode.offset + tail
                 )
-            place = self.size + len(inode.words) * self._block_size
+            place = self.size + inode.file_size - tail
             self.tails[inode.fragment].append(Piece(inode.offset, tail, place))
         self.size += align(inode.file_size)
         if self.size > _MAX_CONTENT:
@@ -224,9 +223,12 @@ def make_plan(inodes: Iterator[FileInode], fragments: bytes, data: Extent, block
         pieces.sort(key=lambda piece: (piece.offset, piece.length))
         _check_complete(pieces, entry.start_block)
         block = Block(entry.start_block, entry.size, pieces)
-        if planner.blocks.setdefault(block.start, block) is not block:
+        if not block.size or planner.blocks.setdefault(block.start, block) is not block:
             raise CorruptError(
-                "a fragment lies where another block does", offset=block.start, expected="one block", actual="two"
+                "a fragment is empty, or lies where another block does",
+                offset=block.start,
+                expected="one",
+                actual=block.size,
             )
     blocks = sorted(planner.blocks.values(), key=lambda block: block.start)
     return Plan(blocks, list(_gaps(blocks, data)), planner.files, planner.size)

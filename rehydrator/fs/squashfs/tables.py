@@ -35,7 +35,7 @@ from rehydrator.fs.squashfs.c_squashfs import (
 from rehydrator.fs.squashfs.inflate import inflate
 from rehydrator.fs.squashfs.plan import Plan, file_inodes, make_plan
 
-MAX_METADATA = 256 << 20  # bytes of all tables: those of some million files
+MAX_METADATA = 128 << 20  # bytes of all tables: those of some million files
 
 
 OPTIONS: dict[Compression, type[GzipOptions] | type[XzOptions] | type[ZstdOptions]] = {
