@@ -50,7 +50,7 @@ def files_at_once(wanted: int | None, count: int, engine: Engine, *, compressed:
     return min(wanted or (slots() if compressed else AT_ONCE), max(count, 1))
 
 
-class _TaskSink(Sink):
+class TaskSink(Sink):
     """Counts what passes for the progress display."""
 
     def __init__(self, task: Task) -> None:
@@ -97,7 +97,7 @@ def file_of(manifest: Manifest, options: Options) -> File:
 
 
 def _copy_and_compare(source: Source, expected: File, out: Sequence[Sink], task: Task, options: Options) -> None:
-    counter = _TaskSink(task)
+    counter = TaskSink(task)
     if not options.validate:
         copy(source, Tee(counter, *out))
         return
@@ -121,6 +121,14 @@ def _mismatch(file: File, expected: object, actual: object, what: str) -> Mismat
     )
 
 
+def made_directory(directory: Path) -> None:
+    """Make a directory that is not there. Raises OutputError where that is not possible."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be created: {error.strerror}", path=directory) from error
+
+
 def to_directory(
     manifests: Sequence[Manifest], depot: Depot, directory: Path, progress: Progress, options: Options
 ) -> list[Path]:
@@ -130,10 +138,7 @@ def to_directory(
     """
     files = _files(manifests, options)
     signatures = _signatures(manifests, depot, options)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be created: {error.strerror}", path=directory) from error
+    made_directory(directory)
     told = {file.name: signature for file, signature in zip(files, signatures, strict=True)}
 
     def write(manifest: Manifest, shared: Depot) -> list[Path]:

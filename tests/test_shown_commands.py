@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from rehydrator.oci.layout import LayoutWriter
+from tests.support import isos
 from tests.support.cli import environment, fine
 from tests.support.disks import metal_disk, sibling
 from tests.support.images import put_base
@@ -71,16 +72,19 @@ SCRIPTS = list(scripts())
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, qcow2_bytes: Callable[[bytes], bytes]) -> Path:
+def made(
+    need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory, qcow2_bytes: Callable[[bytes], bytes]
+) -> Path:
     """A directory with builds of two architectures, of 4 MiB disks whose compression is quickly proven, and a store."""
     root = tmp_path_factory.mktemp("shown")
     metal = metal_disk()
+    live, _ = isos.with_minimal(need, "aarch64", root / "live")
     for arch in ("x86_64", "s390x"):
         maker = ReleaseMaker(root / arch / "build", arch)
         maker.add("metal", "raw.xz", metal)
         maker.add("qemu", "qcow2.xz", qcow2_bytes(sibling(metal, 2, 6 * MIB)))
         maker.add("openstack", "qcow2.xz", qcow2_bytes(sibling(metal, 3, 6 * MIB)))
-        maker.add("live-iso", "iso", bytes(range(256)) * 64)
+        maker.add("live-iso", "iso", live.read_bytes())
         for key, suffix in (("live-kernel", ""), ("live-initramfs", "img"), ("live-rootfs", "img")):
             maker.add(key, suffix, key.encode() * 999)
         for image in [*maker.directory.iterdir()]:
@@ -162,7 +166,7 @@ class Place:
             found["path/to/build"] = made / "x86_64" / "build"
             (metadata,) = made.glob("x86_64/build/builds/4*/x86_64")
             found |= {path.name: path for path in metadata.iterdir()}
-        elif re.search("--compressed|--iso|--pxe", text):
+        elif re.search("--compressed|--(minimal-)?iso|--pxe", text):
             found["store"] = made / "store"
         else:
             found["store"] = self._get("real_store")

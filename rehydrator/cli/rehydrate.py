@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from rehydrator import minimal
 from rehydrator import rehydrate as flow
 from rehydrator.cli.common import (
     FILES_AT_ONCE,
@@ -21,9 +22,11 @@ from rehydrator.cli.common import (
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import UsageError
+from rehydrator.manifest.schema import Manifest
 from rehydrator.oci.reference import Location
-from rehydrator.progress import Style, make_progress
+from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.selection import Choice, architectures, choose
+from rehydrator.store.reader import Store
 
 
 @click.command()
@@ -31,6 +34,8 @@ from rehydrator.selection import Choice, architectures, choose
 @click.option("--disk", "disks", multiple=True, metavar="PLATFORM", help="A platform's disk image; may be repeated.")
 @click.option("--iso", is_flag=True, help="The live ISO.")
 @click.option("--pxe", is_flag=True, help="The live PXE kernel, initramfs and rootfs.")
+@click.option("--minimal-iso", is_flag=True, help="The minimal ISO, which the live ISO tells how to make.")
+@click.option("--rootfs-url", default="", metavar="URL", help="Where the minimal ISO fetches the live rootfs from.")
 @click.option("--all", "everything", is_flag=True, help="Every artifact.")
 @click.option(
     "--compressed", is_flag=True, help="The files as shipped, compressed again; for those that 'info' calls exact."
@@ -49,6 +54,8 @@ def rehydrate(
     disks: tuple[str, ...],
     iso: bool,
     pxe: bool,
+    minimal_iso: bool,
+    rootfs_url: str,
     everything: bool,
     compressed: bool,
     signatures: bool,
@@ -70,17 +77,29 @@ def rehydrate(
     With --compressed they have the bytes that were shipped and signed. That takes the compressor's time and memory:
     xz -9 takes 0.7 GiB, where several blocks are made at once 1 GiB each, and no more than a quarter of this machine's
     memory in all. Files that GNU gzip or Info-ZIP compressed need the program GNU gzip.
+
+    The minimal ISO has no root file system: it fetches the live rootfs of the same release when it boots. It has the
+    bytes of 'coreos-installer iso extract minimal-iso'. Without --rootfs-url, coreos.live.rootfs_url has to be added.
     """
     choice = Choice(disks, iso, pxe, everything)
-    if choice.empty:
+    if choice.empty and not minimal_iso:
         raise UsageError(
             "nothing chosen", hint="Use --disk PLATFORM, --iso, --pxe or --all; 'rehydrator list' shows what is there"
         )
+    if rootfs_url and not minimal_iso:
+        raise UsageError("--rootfs-url is for --minimal-iso")
+    if minimal_iso and dest == "-" and not choice.empty:
+        raise UsageError("the minimal ISO goes to standard output alone", hint="Name a directory instead of '-'")
     if dest == "-":
         check_standard_output()
     progress = make_progress(style)
     with opened_store(location, progress) as store:
-        chosen = choose(store, architectures(store, arch), choice)
+        arches = architectures(store, arch)
+        if minimal_iso:
+            _minimal(dest, choose(store, arches, Choice(iso=True)), store, rootfs_url, progress)
+        if choice.empty:
+            return
+        chosen = choose(store, arches, choice)
         with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
             options = flow.Options(not skip_validate, compressed=compressed, signatures=signatures, engine=replay)
             if dest != "-":
@@ -91,3 +110,13 @@ def rehydrate(
                 flow.to_stream(chosen[0], store, sys.stdout.buffer, progress, options)
             else:
                 flow.to_tar(chosen, store, sys.stdout.buffer, progress, options)
+
+
+def _minimal(dest: str, isos: list[Manifest], store: Store, rootfs_url: str, progress: Progress) -> None:
+    """Make the minimal ISO of each live ISO."""
+    if dest != "-":
+        minimal.to_directory(isos, store, Path(dest), progress, rootfs_url)
+    elif len(isos) == 1:
+        minimal.to_stream(isos[0], store, sys.stdout.buffer, progress, rootfs_url)
+    else:
+        raise UsageError("several minimal ISOs don't fit on standard output", hint="Choose one with --arch")

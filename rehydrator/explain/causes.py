@@ -12,7 +12,7 @@ import msgspec
 
 from rehydrator.boot.zipl import layout as zipl
 from rehydrator.fs.place import Kind
-from rehydrator.live.embed import AREA_HEADER, EMBEDDED
+from rehydrator.live import embed
 
 
 class Cause(enum.StrEnum):
@@ -98,12 +98,11 @@ _BY_STRUCTURE: dict[str, Cause] = (
         Cause.ALLOCATION,
     )
     | dict.fromkeys(zipl.STRUCTURES, Cause.BOOTMAP)
-    | dict.fromkeys(EMBEDDED, Cause.FILE_CONTENT)
-    | {AREA_HEADER: Cause.FILE_CONTENT}
+    | dict.fromkeys((*embed.IN_FILES, embed.AREA_HEADER), Cause.FILE_CONTENT)
 )
 
 # Structures inside of a file: their bytes are bytes of that file as well.
-IN_FILES = frozenset(zipl.STRUCTURES) | EMBEDDED
+IN_FILES = frozenset(zipl.STRUCTURES) | embed.IN_FILES
 
 _TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time|^RecordingDateAndTime$|^TF$")
 _ALLOCATION = re.compile(

@@ -28,7 +28,7 @@ from rehydrator.fs.iso9660.iso9660 import is_iso9660
 from rehydrator.fs.iso9660.owner import IsoFilesystem
 from rehydrator.fs.place import Filesystem, Health, Kind
 from rehydrator.fs.probe import Probe, probe
-from rehydrator.live.embed import EMBEDDED, EmbedAreas
+from rehydrator.live.embed import IN_FILES, EmbedAreas
 
 _BOOT_PARTITION = re.compile(r"BIOS-BOOT|PReP", re.IGNORECASE)
 _TABLE_REGIONS = frozenset({"mbr", "gpt", "gap", "backup gpt", "tail"})
@@ -229,7 +229,7 @@ class DiskOwners:
                 continue
             for piece, place in cut(owner.extent, self._live_places):
                 part = owner.cut(piece)
-                embedded = place is not None and place.structure in EMBEDDED
+                embedded = place is not None and place.structure in IN_FILES
                 if place is None or embedded != (owner.structure == Kind.FILE_DATA):
                     yield part
                 else:

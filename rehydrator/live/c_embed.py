@@ -16,6 +16,7 @@ IGNITION_INFO = "/COREOS/IGNINFO.JSO"
 IGNITION_FILE = "/IMAGES/IGNITION.IMG"  # where no document tells another one
 MAX_INFO = 64 << 10  # bytes of a document
 MAX_KARGS = 2048
+USUAL_PAD, USUAL_END = "#", "\n"
 
 
 class KargsHeader(Structure, byteorder="<"):
@@ -52,13 +53,13 @@ IGNITION_HEADER_AT = SYSTEM_AREA - IgnitionHeader.SIZE
 KARGS_HEADER_AT = IGNITION_HEADER_AT - KargsHeader.SIZE
 
 
-class KargsFile(msgspec.Struct, frozen=True):
+class KargsFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file with room for kernel arguments from byte ``offset`` on: they end with ``end``, ``pad`` fills the rest."""
 
     path: str
     offset: int
-    pad: str = "#"
-    end: str = "\n"
+    pad: str | None = None
+    end: str | None = None
 
 
 class KargsInfo(msgspec.Struct, frozen=True):

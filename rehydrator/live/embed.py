@@ -1,4 +1,4 @@
-"""The embed areas of a live ISO: where they are, and what is in them."""
+"""The embed areas of a live ISO, where they are and what is in them, and the parts of its miniso.dat."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
+from rehydrator.errors import RehydratorError
 from rehydrator.fs.iso9660.iso9660 import Iso9660, Node
 from rehydrator.live.c_embed import (
     IGNITION_FILE,
@@ -21,18 +22,23 @@ from rehydrator.live.c_embed import (
     KARGS_MAGIC,
     MAX_INFO,
     MAX_KARGS,
+    USUAL_END,
+    USUAL_PAD,
     IgnitionHeader,
     IgnitionInfo,
     KargsHeader,
     KargsInfo,
 )
+from rehydrator.live.miniso import miniso_node, read_miniso
 
 T = TypeVar("T")
 
 KARGS_AREA = "embedded kernel arguments"
 IGNITION_AREA = "embedded Ignition config"
 AREA_HEADER = "embed area header"
+MINISO = "minimal ISO in miniso.dat"
 EMBEDDED = frozenset({KARGS_AREA, IGNITION_AREA})
+IN_FILES = EMBEDDED | {MINISO}
 
 
 class Area(msgspec.Struct, frozen=True):
@@ -43,8 +49,8 @@ class Area(msgspec.Struct, frozen=True):
     name: str
     path: str = ""
     fields: tuple[FieldSpan, ...] = ()
-    pad: str = "#"
-    end: str = "\n"
+    pad: str = USUAL_PAD
+    end: str = USUAL_END
 
 
 class EmbedAreas:
@@ -53,8 +59,10 @@ class EmbedAreas:
     def __init__(self, source: Source, iso: Iso9660) -> None:
         self._source = source
         self._iso = iso
-        found = [item for item in (*self._kargs(), *self._ignition(), *self._headers()) if item.extent.length > 0]
-        self.areas = sorted(dict.fromkeys(found), key=lambda item: item.extent)
+        found = (*self._kargs(), *self._ignition(), *self._headers(), *self._miniso())
+        self.areas = sorted(
+            dict.fromkeys(item for item in found if item.extent.length > 0), key=lambda item: item.extent
+        )
 
     def kernel_arguments(self, path: str) -> str | None:
         """Return the kernel arguments in a file, None where it has no room for them."""
@@ -62,7 +70,7 @@ class EmbedAreas:
         if area is None:
             return None
         text = bytes(self._source.read(*area.extent)).decode("utf-8", "replace").rstrip(area.pad)
-        return text.removesuffix(area.end)
+        return text.rstrip(area.end).strip()
 
     def ignition_config(self, path: str) -> bytes | None:
         """Return what is embedded in a file beside kernel arguments, empty for nothing, None where there is no room."""
@@ -80,7 +88,7 @@ class EmbedAreas:
             return None
         try:
             return msgspec.json.decode(self._iso.content(node), type=kind)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):  # msgspec leaves the latter as it is
             return None
 
     def _node(self, path: str) -> Node | None:
@@ -96,7 +104,7 @@ class EmbedAreas:
             place = _inside(node, file.offset, info.size)
             if node is not None and place is not None:
                 name = f"kernel arguments in {node.path}"
-                yield Area(place, KARGS_AREA, name, node.path, (), file.pad, file.end)
+                yield Area(place, KARGS_AREA, name, node.path, (), file.pad or USUAL_PAD, file.end or USUAL_END)
 
     def _ignition(self) -> Iterator[Area]:
         info = self._document(IGNITION_INFO, IgnitionInfo) or IgnitionInfo(IGNITION_FILE)
@@ -107,6 +115,23 @@ class EmbedAreas:
         place = _inside(node, info.offset, length)
         if place is not None:
             yield Area(place, IGNITION_AREA, f"Ignition config in {node.path}", node.path)
+
+    # -- the minimal ISO
+
+    def _miniso(self) -> Iterator[Area]:
+        node = miniso_node(self._iso)
+        if node is None or len(node.extents) != 1:
+            return
+        try:
+            found = read_miniso(self._iso.content(node))
+        except RehydratorError:
+            return
+        names = ("header", f"table of {len(found.content.table)} files", "digest", "packed image")
+        start = 0
+        for name, end in zip(names, found.ends, strict=True):
+            place = Extent(node.extents[0].offset + start, end - start)
+            yield Area(place, MINISO, f"{name} in {node.path}", node.path)
+            start = end
 
     # -- headers in the system area
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from rehydrator.codecs.bincode import Integers
 from rehydrator.osmet.c_osmet import DIGEST_SIZE, Mapping, Osmet, OsmetFileHeader, OsmetPartition
 from rehydrator.osmet.table import pack
+from release_builder import miniso
 from release_builder.oci import make_oci_archive
 from release_builder.tools import Runner
 
@@ -51,7 +53,15 @@ _FILE_SYSTEMS = (
     ("-comp", "xz", "-Xbcj", "x86"),
     ("-comp", "zstd"),
 )
-_KARGS_INFO = '{"default": "quiet", "files": [{"path": "EFI/grub.cfg", "offset": 99}], "size": 1024}\n'
+_KARGS_ROOM = 1024
+_KARGS_INFO = json.dumps(
+    {
+        "default": "coreos.liveiso=fuzzed quiet",
+        "files": [{"path": "EFI/grub.cfg", "offset": 99}],
+        "size": _KARGS_ROOM,
+    },
+    indent=2,
+)
 
 
 def osmet_files() -> Iterator[bytes]:
@@ -156,6 +166,30 @@ class SeedMaker:
         for options in _FILE_SYSTEMS:
             self._run("mksquashfs", self._tree(), image, "-quiet", "-noappend", "-nopad", "-b", "8K", *options)
             yield image.read_bytes()
+
+    def live_iso(self) -> bytes:
+        """Return an ISO 9660 image that holds a minimal one."""
+        tree = self._work / "live"
+        (tree / "EFI").mkdir(parents=True, exist_ok=True)
+        arguments = "coreos.liveiso=fuzzed quiet\n".ljust(_KARGS_ROOM, "#")
+        files = {"EFI/grub.cfg": f"{' ' * 98}\n{arguments}#", "kargs.json": _KARGS_INFO, "miniso.dat": "\0" * 16384}
+        for name, text in files.items():
+            path = tree / ("coreos" if "/" not in name else "") / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        (tree / "rootfs.img").write_bytes(_content(_SMALL_FILE_SIZE))
+        full, minimal = self._work / "full.iso", self._work / "minimal.iso"
+        for image in (full, minimal):
+            self._run("genisoimage", "-V", "fuzzed", "-rational-rock", "-o", image, tree)
+            for name in ("rootfs.img", "coreos/miniso.dat"):
+                (tree / name).unlink(missing_ok=True)
+        miniso.pack(full, minimal)
+        return full.read_bytes()
+
+    def miniso(self) -> bytes:
+        """Return the file that tells how the minimal image is made."""
+        image = self.live_iso()
+        return image[image.index(b"MINISO\0\0") :][:16384]
 
     def content(self) -> bytes:
         """Return a few kilobytes of what is compressed."""

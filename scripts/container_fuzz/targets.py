@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import tempfile
@@ -23,6 +24,8 @@ from rehydrator.layers.base import Unwrapped
 from rehydrator.layers.table import FORMATS, Format, format_of, layer_for
 from rehydrator.layers.views import view_of
 from rehydrator.layers.vmdk import VmdkLayer
+from rehydrator.live.minimal import minimal_iso
+from rehydrator.live.miniso import minimal_image, read_miniso
 from rehydrator.manifest import text
 from rehydrator.manifest.schema import Manifest
 from rehydrator.osmet.table import pack, read_osmet
@@ -91,6 +94,9 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
     yield Target("iso-owners", inputs["iso"], _own)
     yield Target("osmet", _damaged(list(osmet_files()), None), _read_osmet)
+    full = maker.live_iso()
+    yield Target("miniso", _damaged([maker.miniso()], None), functools.partial(_unpack_minimal, full))
+    yield Target("minimal-iso", _damaged([full], None), lambda data: _look_at(minimal_iso(BytesSource(data))))
     for compression in _COMPRESSIONS:
         yield Target(f"intake-{compression}", inputs[compression], _decompressor(compression))
     yield Target("manifest", _damaged(manifests, None), _read_manifest)
@@ -244,6 +250,11 @@ def _own(data: bytes) -> None:
             owners.live.ignition_config(area.path)
     if owners.problems or owners.table_problem:
         raise CorruptError("something is wrong with it")
+
+
+def _unpack_minimal(full: bytes, data: bytes) -> None:
+    image = minimal_image(BytesSource(full), read_miniso(data).content)
+    _look_at(image)
 
 
 def _decompressor(compression: Compression) -> Callable[[bytes], None]:

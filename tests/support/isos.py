@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from release_builder import miniso
+
 ISOLINUX = "/usr/lib/ISOLINUX/isolinux.bin"
 GRUB_MODULES = "/usr/lib/grub/i386-pc/moddep.lst"
-KARGS = "ignition.platform.id=metal quiet"
+KARGS = "ignition.platform.id=metal coreos.liveiso=fedora-coreos-44 quiet"
 KARGS_ROOM = 200
 IGNITION_ROOM = 8192
 CDBOOT_INITRD = 128 << 10  # where cdboot.img of these tests has its initramfs
@@ -136,3 +138,17 @@ def build(
     image = directory / f"{kind}.iso"
     BUILDERS[kind](tree, image)
     return image
+
+
+def with_minimal(
+    need: Callable[..., None], kind: str, directory: Path, documents: dict[str, bytes] | None = None
+) -> tuple[Path, Path]:
+    """Build an image that holds its minimal one, as the release builder packs it; return both."""
+    full = build(need, kind, directory, documents=documents)
+    tree = directory / f"tree-{kind}"
+    for name in ("images/pxeboot/rootfs.img", "coreos/miniso.dat"):
+        (tree / name).unlink()
+    minimal = directory / f"{kind}-minimal.iso"
+    BUILDERS[kind](tree, minimal)
+    miniso.pack(full, minimal)
+    return full, minimal

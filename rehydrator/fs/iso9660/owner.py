@@ -90,7 +90,7 @@ class IsoFilesystem(Filesystem):
         """Cut what overlaps, which only damaged images do, and name what nobody owns."""
         at = 0
         for segment in segments:
-            if segment.end <= at:
+            if segment.end <= max(at, segment.start):
                 continue
             if segment.start > at:
                 yield from self._unowned(at, segment.start)
