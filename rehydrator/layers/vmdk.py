@@ -46,7 +46,8 @@ from rehydrator.layers.packed import (
     tables_with,
 )
 from rehydrator.layers.packed_record import words
-from rehydrator.layers.vmdk_read import VmdkDisk, VmdkStructure, read_structure
+from rehydrator.layers.vmdk_disk import VmdkDisk
+from rehydrator.layers.vmdk_read import VmdkStructure, read_structure
 from rehydrator.layers.vmdk_record import MAX_PADDING, Geometry, VmdkRecord, whole_grain_padding
 from rehydrator.layers.vmdk_trailing import is_trailing, read_trailing
 
