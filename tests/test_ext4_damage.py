@@ -11,7 +11,16 @@ from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import BytesSource
 from rehydrator.errors import CorruptError, RehydratorError, UnsupportedError
 from rehydrator.fs.ext4 import checksums
-from rehydrator.fs.ext4.c_ext4 import SUPER_OFFSET, Compat, ExtentHeader, Incompat, Inode, RoCompat, SuperBlock
+from rehydrator.fs.ext4.c_ext4 import (
+    SUPER_OFFSET,
+    Compat,
+    ExtentHeader,
+    Incompat,
+    Inode,
+    MmpBlock,
+    RoCompat,
+    SuperBlock,
+)
 from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.ext4.segments import Tag
 from rehydrator.fs.place import Health, Kind, Place
@@ -87,6 +96,22 @@ def test_damage_in_the_orphan_file_is_named() -> None:
     _, health = examine(data)
     assert [item.name.split(" of ")[0].rsplit(" ", 1)[0] for item in health] == ["orphan file block"]
     assert health[0].offset == place.start
+
+
+def test_damage_in_the_block_of_multi_mount_protection_is_named() -> None:
+    place = next(place for place in whole(opened("2k")) if place.name == "multi-mount protection block")
+    data = content("2k")
+    flip(data, place.start + MmpBlock.offset_of("mmp_seq"))
+    _, health = examine(data)
+    assert [(item.name, item.offset) for item in health] == [(place.name, place.start)]
+    assert "mmp_checksum" in health[0].problem
+
+
+def test_a_block_of_multi_mount_protection_outside_of_the_file_system_is_named() -> None:
+    data = content("2k")
+    struct.pack_into("<Q", data, SUPER_OFFSET + SuperBlock.offset_of("s_mmp_block"), 1 << 40)
+    _, health = examine(data)
+    assert "s_mmp_block 1099511627776 is outside the file system" in [item.problem for item in health]
 
 
 @pytest.mark.parametrize("name", ["ext3", "plain"])

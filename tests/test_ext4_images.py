@@ -43,7 +43,7 @@ class Recipe:
 
 RECIPES = {
     "1k": Recipe(("-b", "1024", "-O", "metadata_csum_seed,orphan_file")),
-    "2k": Recipe(("-b", "2048", "-O", "metadata_csum")),
+    "2k": Recipe(("-b", "2048", "-O", "metadata_csum,mmp")),
     "4k": Recipe(("-b", "4096", "-O", "metadata_csum_seed")),
     "narrow": Recipe(("-b", "1024", "-O", "^64bit,metadata_csum", "-N", "4096")),
     "ext3": Recipe(("-b", "1024", "-O", "^extents,^metadata_csum,^64bit,uninit_bg,^flex_bg,^huge_file")),

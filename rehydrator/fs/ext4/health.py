@@ -49,6 +49,7 @@ def check(fs: Ext4, scan: Scan, segments: SegmentMap, names: Names, journal: Jou
     """Check everything; see the module text."""
     view = View(fs, scan, segments, names, journal)
     yield from _check_superblock(view)
+    yield from _check_mmp(view)
     yield from _check_backups(view)
     yield from _check_groups(view)
     if not view.pending:
@@ -74,6 +75,21 @@ def _superblock_checksum(raw: bytes, name: str, offset: int) -> Iterator[Health]
     stored, expected = checksums.SUPERBLOCK.get(raw), checksums.expected_superblock(raw)
     if stored != expected:
         yield Health(name, offset, checksums.mismatch(stored, expected, "s_checksum"))
+
+
+def _check_mmp(view: View) -> Iterator[Health]:
+    """Check the block of multi-mount protection, if there is one."""
+    fs, block = view.fs, view.fs.superblock.s_mmp_block
+    if Incompat.MMP not in fs.geometry.incompat or not fs.geometry.metadata_csum:
+        return
+    if not fs.valid_block(block):
+        yield Health("superblock", SUPER_OFFSET, f"s_mmp_block {block} is outside the file system")
+        return
+    data = fs.read_block(block)
+    stored, expected = checksums.MMP.get(data), checksums.expected_mmp(fs.seed, data)
+    if stored != expected:
+        problem = checksums.mismatch(stored, expected, "mmp_checksum")
+        yield Health("multi-mount protection block", view.offset(block), problem)
 
 
 def _check_backups(view: View) -> Iterator[Health]:
