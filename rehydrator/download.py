@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from rehydrator.disk.sink import FileSink
-from rehydrator.errors import InputError, NotFoundError, OutputError, UsageError
+from rehydrator.errors import NotFoundError, OutputError, UsageError
 from rehydrator.progress import Progress
+from rehydrator.release.document import MAX_DOCUMENT, read_document
 from rehydrator.release.sources import addresses_of
 from rehydrator.release.stream import Listed
 from rehydrator.release.workdir import Wish, WorkDirectory, start
@@ -21,8 +22,6 @@ from rehydrator.transport.client import Client, check_url
 from rehydrator.transport.fetch import Wanted, fetch
 from rehydrator.trust.gpg import MAX_SIGNATURE, KeyRing, Signer
 from rehydrator.workers import worker_pool
-
-_MOST_METADATA = 16 << 20  # bytes; Fedora CoreOS's has 100 KiB
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -51,13 +50,10 @@ def metadata_of(stream: str, sources: Mapping[str, list[str]], client: Client, p
     """Return the metadata of ``stream``: a name, an address or the path of a file."""
     if "://" in stream:
         check_url(stream)
-        return Metadata(stream, client.document(stream, _MOST_METADATA, progress))
+        return Metadata(stream, client.document(stream, MAX_DOCUMENT, progress))
     if "/" in stream or stream.endswith(".json"):
         path = Path(stream)
-        try:
-            return Metadata(str(path), path.read_bytes())
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+        return Metadata(str(path), read_document(path))
     return _first(addresses_of(stream, sources), client, progress)
 
 
@@ -66,8 +62,8 @@ def _first(addresses: Sequence[str], client: Client, progress: Progress) -> Meta
     *others, last = addresses
     for address in others:
         with suppress(NotFoundError):
-            return Metadata(address, client.document(address, _MOST_METADATA, progress))
-    return Metadata(last, client.document(last, _MOST_METADATA, progress))
+            return Metadata(address, client.document(address, MAX_DOCUMENT, progress))
+    return Metadata(last, client.document(last, MAX_DOCUMENT, progress))
 
 
 def init(

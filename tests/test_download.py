@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 from rehydrator import download as flow
 from rehydrator.errors import FetchError, InputError, MismatchError, NotFoundError, RehydratorError, UsageError
 from rehydrator.progress import Progress
+from rehydrator.release.document import MAX_DOCUMENT
 from rehydrator.release.sources import SOURCES, addresses_of
 from rehydrator.release.workdir import BuildState, Wish, WorkDirectory
 from rehydrator.transport.client import Client, Patience
@@ -196,6 +198,16 @@ def test_bad_stream_metadata(remote: StreamSite, client: Client, tmp_path: Path,
     with pytest.raises(kind, match=words):
         begin(remote, tmp_path / "work", client)
     assert here(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "large.json"])
+def test_a_local_document_is_read_within_bounds(tmp_path: Path, path: str) -> None:
+    file = tmp_path / path
+    if not file.exists():
+        file.touch()
+        os.truncate(file, MAX_DOCUMENT + 1)
+    fails(2, [str(file), "too large", f"<= {MAX_DOCUMENT}"], "build", "init", file, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(

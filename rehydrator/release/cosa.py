@@ -15,6 +15,7 @@ from rehydrator.errors import InputError, UsageError
 from rehydrator.manifest.schema import Identity
 from rehydrator.manifest.text import decode
 from rehydrator.release.artifact import Artifact, Inputs, Release
+from rehydrator.release.document import read_document
 
 BUILDS = "builds.json"
 META = "meta.json"
@@ -69,7 +70,7 @@ def read_builds(directory: Path, wanted: str = LATEST) -> Inputs:
     UsageError for a build that is not listed.
     """
     path = directory / BUILDS
-    builds = decode(path.read_bytes(), _Builds, path)
+    builds = decode(read_document(path), _Builds, path)
     if not builds.schema_version.startswith("1."):
         raise UsageError("unknown builds.json schema", path=path, expected="1.x", actual=builds.schema_version)
     if not builds.builds:
@@ -138,10 +139,7 @@ def _plain(name: str, path: Path) -> str:
 def read_arch(directory: Path) -> Inputs:
     """Read one architecture's directory, which holds ``meta.json``."""
     path = directory / META
-    try:
-        meta = decode(path.read_bytes(), _Meta, path)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+    meta = decode(read_document(path), _Meta, path)
     artifacts = tuple(
         _artifact(key, image, meta, directory) for key, image in meta.images.items() if key not in _NOT_RELEASED
     )

@@ -11,6 +11,7 @@ from rehydrator.errors import InputError, UsageError
 from rehydrator.manifest.text import JSON_ERRORS
 from rehydrator.release import cosa
 from rehydrator.release.artifact import Inputs
+from rehydrator.release.document import read_document
 from rehydrator.release.stream import listed_releases, merge_streams, read_stream
 from rehydrator.release.workdir import STATE, STREAM, WorkDirectory
 
@@ -100,7 +101,7 @@ def _with_stream(found: Inputs, path: Path) -> Inputs:
     """Add the stream metadata beside a build, unless it is that of another one."""
     if not path.is_file():
         return found
-    document = path.read_bytes()
+    document = read_document(path)
     listed = listed_releases(document, path)
     named = {name for release in found.releases for name in listed.get(release.arch, ())}
     here = {release.release for release in found.releases}
@@ -111,7 +112,7 @@ def _with_stream(found: Inputs, path: Path) -> Inputs:
 
 
 def _read_json(path: Path) -> Inputs:
-    data = path.read_bytes()
+    data = read_document(path)
     try:
         sniff = msgspec.json.decode(data, type=_Sniff)
     except JSON_ERRORS as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rehydrator.errors import InputError, UsageError
 from rehydrator.manifest.text import decode
+from rehydrator.release.document import read_document
 
 _INSTALLER = "https://raw.githubusercontent.com/openshift/installer/release-{}/data/data"
 
@@ -32,10 +33,7 @@ _PLACE = "{}"
 
 def read_sources(path: Path) -> dict[str, list[str]]:
     """Read a table of sources from a JSON file."""
-    try:
-        table = decode(path.read_bytes(), dict[str, list[str]], path)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+    table = decode(read_document(path), dict[str, list[str]], path)
     for name, addresses in table.items():
         if not name or not addresses:
             raise InputError("a source has no name or no address", path=path, actual=repr(name))

@@ -15,6 +15,7 @@ from rehydrator.errors import InputError, UsageError
 from rehydrator.manifest.schema import Identity
 from rehydrator.manifest.text import decode
 from rehydrator.release.artifact import Artifact, Release
+from rehydrator.release.document import read_document
 
 
 class _File(msgspec.Struct, rename="kebab"):
@@ -117,7 +118,7 @@ def read_stream(path: Path) -> list[Release]:
     A file is looked for beside it and, as in a build directory, under ``builds/<release>/<arch>/``. An
     architecture of which no file is there is passed over; one of which only some are there is an error.
     """
-    return local_releases(list_stream(path.read_bytes(), path), path)
+    return local_releases(list_stream(read_document(path), path), path)
 
 
 def local_releases(listed: list[Listed], path: Path) -> list[Release]:

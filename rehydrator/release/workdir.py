@@ -22,6 +22,7 @@ from rehydrator.errors import InputError, MismatchError, OutputError, UsageError
 from rehydrator.manifest.text import decode, encode
 from rehydrator.manifest.version import BUILD_VERSION, check_version
 from rehydrator.release.artifact import Release
+from rehydrator.release.document import read_document
 from rehydrator.release.naming import plain_name
 from rehydrator.release.stream import Listed, build_path, list_stream, local_releases, stream_facts
 
@@ -79,10 +80,7 @@ class WorkDirectory:
 
     def document(self) -> bytes:
         """Return the stream metadata. Raises MismatchError where it is not what came from its source."""
-        try:
-            data = self.stream_path.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", path=self.stream_path) from error
+        data = read_document(self.stream_path)
         actual = hashlib.sha256(data).hexdigest()
         if actual != self.state.sha256:
             raise MismatchError(
