@@ -199,6 +199,16 @@ def test_damaged_stream_leaves_nothing(release_dir: Path, tmp_path: Path, monkey
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["missing", "file"])
+def test_no_place_for_temporary_files(release_dir: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    image, scratch = shipped(release_dir, "metal"), tmp_path / place
+    result = run("explain", image, image, env={"TMPDIR": str(scratch)})
+    assert result.code == 2
+    assert f"{scratch}: no temporary file can be made" in result.err
+    assert "Set TMPDIR" in result.err
+
+
 def test_interrupt_leaves_nothing(release_dir: Path, tmp_path: Path) -> None:
     """Even while it decompresses; and once it has, the copy has no name any more."""
     command = [*PROGRAM, "explain", *map(str, [shipped(release_dir, "metal"), shipped(release_dir, "qemu")])]

@@ -26,8 +26,16 @@ def write_sparse(fd: int, piece: Data, at: int) -> list[Extent]:
 
 
 def nameless() -> IO[bytes]:
-    """Open a file under TMPDIR that has no name; left to find the directory, tempfile tries it with one that has."""
-    return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or "/tmp")
+    """Open a file under TMPDIR that has no name; left to find the directory, tempfile tries it with one that has.
+
+    Raises OutputError where no file can be made there.
+    """
+    directory = Path(os.environ.get("TMPDIR") or "/tmp")
+    try:
+        return tempfile.TemporaryFile(dir=directory)
+    except OSError as error:
+        hint = "Set TMPDIR to a directory that can be written to"
+        raise OutputError(f"no temporary file can be made: {error.strerror}", path=directory, hint=hint) from error
 
 
 def no_room(name: str, error: OSError) -> OutputError:
