@@ -66,7 +66,8 @@ class Relocator:
     def tell(self, peeled: Peeled) -> Manifest:
         """Tell content by what is found of it elsewhere, or whole where that is next to nothing."""
         source = peeled.content.source
-        if segments := self._found_whole(source):
+        # a partitioned disk is told without its containers, since others may be edits of it
+        if peeled.table is None and (segments := self._found_whole(source)):
             found = self._copied(source, segments)
             bare = Bare(source, note=peeled.bare.note)
             return manifest_of(Peeled(peeled.content, bare), found.part.body, found.blobs)

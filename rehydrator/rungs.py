@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -41,6 +40,9 @@ from rehydrator.store.blobs import BlobWriter
 # A sibling differs in some 20 blocks, one that was edited twice in some 540, one formatted separately in 95 %.
 MAX_DIFFERING_BLOCKS = 4096
 _MAX_DIFFERING_SHARE = 0.5
+# What edits may take in the store: those of siblings take some kilobytes, of a disk that was formatted separately more
+# than relocation does, and nobody reads them.
+_MAX_TOLD = 64 << 10
 _MAX_LAYERS = 6
 
 
@@ -81,6 +83,17 @@ class Peeled(msgspec.Struct, frozen=True):
         """Whether all containers were taken off and what is left may be a disk."""
         raw = bool(self.bare.taken) or self.content.artifact.content_container in RAW_CONTAINERS
         return raw and not (self.bare.container or self.bare.cuts)
+
+    @property
+    def table(self) -> PartitionTable | None:
+        """The partition table of a disk that has one."""
+        if not self.is_disk:
+            return None
+        try:
+            table = read_table(self.disk)
+        except CorruptError:
+            return None
+        return table if any(region.partition for region in table.regions) else None
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -131,7 +144,7 @@ def take_off(source: Source, path: Path, blobs: BlobWriter) -> Bare:
 
 
 def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
-    """Tell a disk as edits of a base; None for what is no disk or of another lineage."""
+    """Tell a disk as edits of a base; None for what is no disk, or of another lineage: too much to tell."""
     disk = peeled.disk
     if not peeled.is_disk or disk.size < base.source.size:
         return None
@@ -147,7 +160,8 @@ def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
     found = recognise(source, disk, base.table, differing, blobs)
     edits += found.edits
     refs = [blobs.refs[name] for edit in found.edits if (name := blob_of(edit))]
-    return manifest_of(peeled, EditedDisk(base.name, edits, found.times), refs)
+    manifest = manifest_of(peeled, EditedDisk(base.name, edits, found.times), refs)
+    return manifest if len(encode(manifest)) + sum(ref.size for ref in refs) <= _MAX_TOLD else None
 
 
 def base_of(manifest: Manifest, canonical: Base, blobs: BlobReader) -> Base | None:
@@ -159,10 +173,9 @@ def base_of(manifest: Manifest, canonical: Base, blobs: BlobReader) -> Base | No
 
 
 def relocated_bases(peeled: Peeled) -> Iterator[Base]:
-    """Yield the disk that was told by relocation as a base for those that were made from it; nothing for no disk."""
-    if peeled.is_disk:
-        with suppress(CorruptError):
-            yield Base(peeled.disk, read_table(peeled.disk), peeled.content.artifact.identity.key)
+    """Yield a disk that was told by relocation as a base for those that were made from it; nothing for no disk."""
+    if (table := peeled.table) is not None:
+        yield Base(peeled.disk, table, peeled.content.artifact.identity.key)
 
 
 def by_cheapest(peeled: Peeled, bases: Iterable[Base], blobs: BlobWriter) -> Manifest | None:

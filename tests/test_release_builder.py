@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rehydrator.boot.architectures import by_name
+from tests.support.cli import fine
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -23,6 +24,7 @@ from release_builder import (  # noqa: E402
     bootconfig,
     content,
     disk,
+    era2021,
     live,
     metadata,
     ova,
@@ -118,6 +120,17 @@ def test_each_architecture_takes_the_platforms_that_it_has() -> None:
 def test_selection_refuses_unknown_platforms(text: str, arch: str) -> None:
     with pytest.raises(tools.BuildError, match="there are metal, "):
         platforms.select(text, architectures.by_names(arch))
+
+
+def test_2021_had_disks_of_its_own_for_metal_and_qemu() -> None:
+    (x86_64,) = era2021.of_era([architectures.X86_64], "2021")
+    parents = {item.name: item.parent for item in x86_64.platforms}
+    assert {name for name, parent in parents.items() if parent is platforms.Parent.OWN} == {"metal", "metal4k", "qemu"}
+    assert parents["openstack"] is platforms.Parent.QEMU
+    assert {item.type_guid[:8] for item in x86_64.partitions if item.name in ("boot", "root")} == {"0FC63DAF"}
+    assert era2021.of_era([architectures.X86_64], "osbuild") == [architectures.X86_64]
+    with pytest.raises(tools.BuildError, match="there are x86_64, aarch64"):
+        era2021.of_era([architectures.S390X], "2021")
 
 
 @pytest.mark.parametrize("text", ["armv7hl", "x86_64,amd64", ""])
@@ -304,6 +317,10 @@ def test_help_needs_no_root() -> None:
 @pytest.fixture(scope="module")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny release of three platforms, with its intermediate disks."""
+    return _built(tmp_path_factory.mktemp("release"), "--platforms", "metal,qemu,openstack", "--keep-work")
+
+
+def _built(out: Path, *options: str) -> Path:
     wanted = [*tools.BASE_TOOLS, *tools.GRUB_TOOLS, tools.Tool("xfs_repair", "xfsprogs", "xfsprogs")]
     if missing := tools.missing_tools(wanted):
         pytest.skip(tools.describe_missing(missing))
@@ -311,11 +328,7 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("missing: root, for loop devices and mounts")
     if not Path("/dev/loop-control").exists():
         pytest.skip("missing: loop devices (/dev/loop-control)")
-    out = tmp_path_factory.mktemp("release")
-    argv: list[str | Path] = [
-        SCRIPTS / "build-release", out, "--content", "tiny", "--cloud-size", "1G",
-        "--platforms", "metal,qemu,openstack", "--keep-work",
-    ]  # fmt: skip
+    argv: list[str | Path] = [SCRIPTS / "build-release", out, "--content", "tiny", "--cloud-size", "1G", *options]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if "cannot find all packages" in done.stderr:
         pytest.skip(f"missing: Debian packages: {done.stderr[-500:]}")
@@ -396,3 +409,43 @@ def test_nothing_stays_attached(tiny_release: Path) -> None:
     attached = subprocess.run(["losetup", "--all"], check=True, capture_output=True, text=True).stdout
     assert str(tiny_release) not in attached
     assert str(tiny_release) not in Path("/proc/mounts").read_text()
+
+
+@pytest.fixture(scope="module")
+def release_of_2021(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny release of 2021; one of its clouds has a larger disk."""
+    options = ["--platforms", "metal,qemu,openstack,ibmcloud", "--ibmcloud-size", "3G", "--uncompressed"]
+    return _built(tmp_path_factory.mktemp("release-2021"), "--era", "2021", *options)
+
+
+@pytest.mark.builder
+def test_clouds_of_2021_are_edits_of_the_relocated_qemu(release_of_2021: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    fine("build", "dehydrate", release_of_2021, store, "--level", "3", "--progress", "none")
+    listed = json.loads(fine("list", "--json", "--store", store).text)["artifacts"]
+    found = {item["platform"]: item for item in listed}
+    assert {name: item["rung"] for name, item in found.items()} == {
+        "metal": "edits", "qemu": "relocated", "openstack": "edits", "ibmcloud": "edits"
+    }  # fmt: skip
+    for name in ("openstack", "ibmcloud"):
+        assert found[name]["literal_bytes"] == 0
+        assert found[name]["stored_size"] < 4096
+        told = "\n".join(found[name]["changes"])
+        assert "told from the disk of qemu.qcow2.disk" in told
+        assert f"of platform {name};" in told
+    fine("verify", "--store", store)
+
+
+@pytest.mark.builder
+def test_disks_of_2021_have_the_arguments_of_their_time(release_of_2021: Path, tmp_path: Path) -> None:
+    (image,) = release_of_2021.glob("builds/*/x86_64/*-ibmcloud.*.qcow2")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", image, tmp_path / "raw"], check=True)
+    boot = _partition(tmp_path / "raw", architectures.BOOT, tmp_path / "boot")
+    subprocess.run(["e2fsck", "-fn", boot], check=True, capture_output=True)
+    request = "cat /loader.1/entries/ostree-1-fedora-coreos.conf"
+    entry = subprocess.check_output(["debugfs", "-R", request, boot], stderr=subprocess.DEVNULL, text=True)
+    (options,) = (line for line in entry.splitlines() if line.startswith("options "))
+    assert options.endswith(" console=tty0 console=ttyS0,115200n8 ignition.platform.id=ibmcloud")
+    files = subprocess.check_output(["debugfs", "-R", "ls /grub2", boot], stderr=subprocess.DEVNULL, text=True)
+    assert "grub.cfg" in files
+    assert "console.cfg" not in files

@@ -20,7 +20,7 @@ SE = "se"
 BOOT_HASH = "boothash"
 ROOT_HASH = "roothash"
 
-_LINUX_TYPE = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+LINUX_TYPE = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 _RESERVED_TYPE = "8DA63339-0007-60C0-C436-083AC8230908"
 
 
@@ -51,10 +51,10 @@ def _table(first: tuple[PartitionSpec, ...], root_type: str) -> tuple[PartitionS
 # The disk for Secure Execution: what the machine starts, and for boot and root a tree of hashes each. That it starts no
 # other can't be told by the types of boot and root.
 SECEX_PARTITIONS = (
-    PartitionSpec(SE, _LINUX_TYPE, 200, number=1),
-    PartitionSpec(BOOT, _LINUX_TYPE, 384, number=3),
-    PartitionSpec(ROOT, _LINUX_TYPE, number=4),
-    PartitionSpec(BOOT_HASH, _LINUX_TYPE, 128, number=5),
+    PartitionSpec(SE, LINUX_TYPE, 200, number=1),
+    PartitionSpec(BOOT, LINUX_TYPE, 384, number=3),
+    PartitionSpec(ROOT, LINUX_TYPE, number=4),
+    PartitionSpec(BOOT_HASH, LINUX_TYPE, 128, number=5),
     PartitionSpec(ROOT_HASH, "B325BFBE-C7BE-4AB8-8357-139E652D2F6B", 256, number=6),
 )
 
@@ -94,6 +94,10 @@ class Architecture:
     # The Debian suite that zipl comes from, which makes the disks bootable; empty where a boot loader does.
     zipl_suite: str = ""
     live: bool = False
+    # Kernel arguments that a disk of its own is born with, before the platform's id.
+    disk_arguments: tuple[str, ...] = ()
+    # Whether the ESP's volume has whatever number mkfs gives it, and root as many allocation groups.
+    random_ids: bool = False
 
     @property
     def tools(self) -> tuple[Tool, ...]:

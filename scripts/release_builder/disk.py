@@ -132,11 +132,16 @@ def partition_disk(
 
 
 def make_filesystems(
-    runner: Runner, loops: Loops, image: Image, parts: dict[str, Extent], root_options: tuple[str, ...]
+    runner: Runner,
+    loops: Loops,
+    image: Image,
+    parts: dict[str, Extent],
+    root_options: tuple[str, ...],
+    esp_options: tuple[str, ...] = ("-i", ESP_VOLUME_ID),
 ) -> None:
     """Make the filesystems of the partitions that have one, each on a loop device of its own."""
     commands: dict[str, tuple[str, ...]] = {
-        ESP: ("mkfs.fat", "-I", "-i", ESP_VOLUME_ID, "-n", "EFI-SYSTEM"),
+        ESP: ("mkfs.fat", "-I", *esp_options, "-n", "EFI-SYSTEM"),
         BOOT: ("mkfs.ext4", "-q", "-U", BOOT_UUID, "-L", "boot", "-O", "metadata_csum_seed"),
         ROOT: ("mkfs.xfs", "-q", "-m", f"uuid={ROOT_UUID}", "-L", "root", *root_options),
         SE: ("mkfs.ext4", "-q", "-L", "se"),

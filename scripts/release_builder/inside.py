@@ -16,6 +16,7 @@ from .appliance import BUILD, LIVE, RESULT, as_json
 from .architectures import by_names
 from .content import Packages
 from .disk import Loops
+from .era2021 import of_era
 from .platforms import select
 from .rawimage import Kit
 from .tools import BuildError, Runner, Steps
@@ -67,11 +68,11 @@ def _make(request: dict[str, Any]) -> dict[str, object]:
     work.mkdir()
     directory.mkdir()
     os.environ["TMPDIR"] = str(work)
-    (selection,) = select(request["platforms"], by_names(request["arch"]))
+    (selection,) = select(request["platforms"], of_era(by_names(request["arch"]), request["era"]))
     options = Options(
         out=top, content=request["content"], build_id=request["build_id"],
         cloud_size=request["cloud_size"], ibmcloud_size=request["ibmcloud_size"],
-        selection=selection, base_url="", xz_level=0, keep_work=False, sign=False,
+        era=request["era"], selection=selection, base_url="", xz_level=0, keep_work=False, sign=False,
     )  # fmt: skip
     runner = Runner({"HOME": "/root", "PATH": "/usr/sbin:/usr/bin"})
     kit = Kit(runner, Loops(runner), Steps(), work)

@@ -22,6 +22,7 @@ class Parent(Enum):
     RAW_4K = "raw-4k-image"
     QEMU = "qemu"
     SECEX = "raw-secex-image"
+    OWN = "own disk"
 
 
 class Size(Enum):

@@ -53,6 +53,7 @@ class Request:
     sector_size: int = 512
     device: str = ""  # the whole disk's
     location: int = 0  # of the boot partition on it
+    arguments: tuple[str, ...] = ()  # kernel arguments
 
 
 @cache
@@ -142,9 +143,12 @@ def stage_selinux_boot(request: Request) -> None:
 
 
 def stage_copy(request: Request) -> None:
-    """Copy the whole tree onto root and boot."""
+    """Copy the whole tree onto root and boot; kernel arguments go to the boot loader entry, in place."""
     with _mounted_root(request.root), _mounted(request.boot, MOUNTS / "boot", "ext4"):
         _call("cp", "-a", "--reflink=auto", f"{request.source}/.", f"{MOUNTS}/")
+        if request.arguments:
+            (entry,) = (MOUNTS / "boot/loader/entries").glob("*.conf")
+            entry.write_text(append_options(entry.read_text(encoding="utf-8"), request.arguments), encoding="utf-8")
 
 
 def stage_bootloader(request: Request) -> None:
@@ -212,8 +216,15 @@ def stage_secex(request: Request) -> None:
 
 
 def _change_platform(boot: Path, platform: str) -> None:
-    """Edit the three texts of a finished disk in place: truncate and write, no new inode."""
+    """Edit the three texts of a finished disk in place: truncate and write, no new inode.
+
+    A disk without platforms.json has the boot loader entry only.
+    """
     entry = next((boot / "loader/entries").glob("ostree-*.conf"))
+    if not (boot / "coreos/platforms.json").exists():
+        text = entry.read_text(encoding="utf-8")
+        entry.write_text(change_platform(text, platform, Console(), Console()), encoding="utf-8")
+        return
     platforms = (boot / "coreos/platforms.json").read_text(encoding="utf-8")
     new = console_of(platforms, platform)
     text = entry.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Options:
     build_id: str
     cloud_size: int
     ibmcloud_size: int
+    era: str
     selection: Selection
     base_url: str
     xz_level: int
@@ -93,7 +95,7 @@ class HostWorkshop:
         self._parents = self._raw_images()
         shared = [item for item in options.selection.needed if item.name in ("metal", "metal4k", "qemu")]
         with ThreadPoolExecutor(WORKERS) as pool:
-            for platform, image in zip(shared, pool.map(self._sibling, shared), strict=True):
+            for platform, image in zip(shared, pool.map(self._first_generation, shared), strict=True):
                 self._made[platform.name] = image
         return self._deployment.commit
 
@@ -102,9 +104,12 @@ class HostWorkshop:
         with self._lock:
             made = self._made.get(platform.name)
         if made is None:
-            make = {Parent.QEMU: self._second_generation, Parent.SECEX: self._secex}.get(platform.parent, self._sibling)
-            made = make(platform)
+            made = (self._second_generation if platform.parent is Parent.QEMU else self._first_generation)(platform)
         return made
+
+    def _first_generation(self, platform: Platform) -> Image:
+        own = {Parent.OWN: self._own, Parent.SECEX: self._secex}
+        return own.get(platform.parent, self._sibling)(platform)
 
     def shared(self, platform: Platform) -> bool:
         """Tell whether others are made from a platform's disk, so that it must stay."""
@@ -129,9 +134,12 @@ class HostWorkshop:
 
     def _raw_images(self) -> dict[Parent, Image]:
         kit = self._kit
-        parents = {Parent.RAW: Image(kit.work / "raw-image.raw")}
-        if any(platform.parent is Parent.RAW_4K for platform in self._options.selection.needed):
-            parents[Parent.RAW_4K] = Image(kit.work / "raw-4k-image.raw", 4096)
+        needed = {platform.parent for platform in self._options.selection.needed}
+        images = {
+            Parent.RAW: Image(kit.work / "raw-image.raw"),
+            Parent.RAW_4K: Image(kit.work / "raw-4k-image.raw", 4096),
+        }
+        parents = {parent: image for parent, image in images.items() if parent in needed}
         for parent, image in parents.items():
             with kit.steps.step(parent.value):
                 build_raw_image(kit, self._options.architecture, self._content, self._deployment, image)
@@ -141,6 +149,14 @@ class HostWorkshop:
         with self._kit.steps.step(f"{platform.name}: platform edit"):
             parent, size = self._parents[platform.parent], self._options.size_of(platform.size)
             return make_sibling(self._kit, parent, platform.name, platform.platform_id, size, zipl=self._content.zipl)
+
+    def _own(self, platform: Platform) -> Image:
+        with self._kit.steps.step(f"{platform.name}: own disk"):
+            image = Image(self._kit.work / f"{platform.name}.raw", platform.sector_size)
+            architecture, size = self._options.architecture, self._options.size_of(platform.size)
+            arguments = (*architecture.disk_arguments, f"ignition.platform.id={platform.platform_id}")
+            build_raw_image(self._kit, architecture, self._content, self._deployment, image, size, arguments)
+        return image
 
     def _secex(self, platform: Platform) -> Image:
         with self._kit.steps.step(f"{platform.name}: own disk"):
@@ -155,4 +171,7 @@ class HostWorkshop:
             image = Image(self._kit.work / f"{platform.name}.raw")
             disk.copy_sparse(self._kit.runner, self._made["qemu"].path, image.path)
             run_on_disk(self._kit, image, "change-platform", platform=platform.platform_id)
+            wanted = self._options.size_of(platform.size)
+            if wanted is not None and wanted > image.path.stat().st_size:
+                os.truncate(image.path, wanted)
         return image
