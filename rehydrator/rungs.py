@@ -138,7 +138,7 @@ def take_off(source: Source, path: Path, blobs: BlobWriter) -> Bare:
         taken.append(TakenOff(source, found.layer, unwrapped, record))
         tables += refs
         source, cuts = unwrapped.inner, unwrapped.cuts
-        if found.inside == "tree":  # what follows is many files
+        if found.inside == "tree" or cuts:  # what follows is many files
             break
     return Bare(source, taken, tables, cuts, note=note, container=container)
 
