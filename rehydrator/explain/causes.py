@@ -94,6 +94,7 @@ _BY_STRUCTURE: dict[str, Cause] = (
             Kind.BTREE_BLOCK,
             Kind.FAT,
             Kind.PATH_TABLE,
+            Kind.LOOKUP_TABLE,
         ),
         Cause.ALLOCATION,
     )

@@ -14,6 +14,7 @@ from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.fat.owner import FatFilesystem
 from rehydrator.fs.iso9660.owner import IsoFilesystem
 from rehydrator.fs.place import Filesystem
+from rehydrator.fs.squashfs.owner import SquashfsFilesystem
 from rehydrator.fs.xfs.owner import XfsFilesystem
 
 MAX_COMPARED = 64 << 20
@@ -163,6 +164,22 @@ class IsoTree(Tree):
         return self._reader.content(self._reader.nodes[path])
 
 
+class SquashfsTree(Tree):
+    """The files of a squashfs file system."""
+
+    def __init__(self, filesystem: SquashfsFilesystem) -> None:
+        self._filesystem = filesystem
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what lies at ``path``."""
+        node = self._filesystem.nodes.get(path)
+        return None if node is None else Entry(node.inode.base.inode_number, _kind(node.mode), node.size)
+
+    def read(self, path: str, entry: Entry) -> bytes:
+        """Read a file."""
+        return self._filesystem.content(self._filesystem.nodes[path], MAX_COMPARED)
+
+
 def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | None:
     """Return the files of a file system; None where they can't be told."""
     match filesystem:
@@ -174,6 +191,8 @@ def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | N
             return FatTree(filesystem)
         case IsoFilesystem():
             return IsoTree(filesystem)
+        case SquashfsFilesystem():
+            return SquashfsTree(filesystem)
     return None
 
 

@@ -24,15 +24,16 @@ from rehydrator.errors import CorruptError, RehydratorError
 from rehydrator.explain import causes
 from rehydrator.explain.gpt import Gpt, TablePlace, places, read_gpt
 from rehydrator.fs.ext4.owner import Ext4Filesystem
-from rehydrator.fs.iso9660.iso9660 import is_iso9660
 from rehydrator.fs.iso9660.owner import IsoFilesystem
 from rehydrator.fs.place import Filesystem, Health, Kind
-from rehydrator.fs.probe import Probe, probe
+from rehydrator.fs.probe import Probe, magic_of, probe
 from rehydrator.live.embed import IN_FILES, EmbedAreas
 
 _BOOT_PARTITION = re.compile(r"BIOS-BOOT|PReP", re.IGNORECASE)
 _TABLE_REGIONS = frozenset({"mbr", "gpt", "gap", "backup gpt", "tail"})
 _BEYOND = "tail"
+# File systems that are shipped without a partition table, or, as an ISO's, with one whose partitions overlap.
+_WHOLE_IMAGES = frozenset({"iso9660", "squashfs", "erofs"})
 # What of an ISO 9660 image may hold structures that its file system knows nothing of.
 _OPEN_IN_ISO = frozenset({Kind.SYSTEM_AREA, Kind.SLACK, Kind.FREE, Kind.FILE_DATA})
 _BOOT = "boot"
@@ -92,7 +93,8 @@ class DiskOwners:
         self._bootmaps: dict[Region, Installed | None] = {}
 
     def _read_table(self, other: PartitionTable | None) -> PartitionTable:
-        if is_iso9660(self.disk):  # whose partitions, if it has any, overlap
+        known = magic_of(self.disk)
+        if known is not None and known.type in _WHOLE_IMAGES:
             return whole_disk(self.disk)
         try:
             return read_table(self.disk)

@@ -52,6 +52,7 @@ class Kind(enum.StrEnum):
     VOLUME_DESCRIPTOR = "volume descriptor"
     PATH_TABLE = "path table"
     BOOT_CATALOG = "boot catalog"
+    LOOKUP_TABLE = "lookup table"
     SLACK = "slack"
     FREE = "free space"
     UNKNOWN = "unknown"

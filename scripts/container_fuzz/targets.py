@@ -93,6 +93,7 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     yield Target("chain", _damaged(list(maker.chain()), repair.tar), _take_off)
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
     yield Target("iso-owners", inputs["iso"], _own)
+    yield Target("squashfs-owners", inputs["squashfs"], _own)
     yield Target("osmet", _damaged(list(osmet_files()), None), _read_osmet)
     full = maker.live_iso()
     yield Target("miniso", _damaged([maker.miniso()], None), functools.partial(_unpack_minimal, full))

@@ -7,7 +7,7 @@ do: there its content is found again, whatever of it shares a block in here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -115,17 +115,25 @@ class FileInode(msgspec.Struct, frozen=True):
     words: bytes
 
 
-def file_inodes(table: bytes, count: int, block_size: int) -> Iterator[FileInode]:
-    """Go through ``count`` inodes and yield those of regular files; raises CorruptError for a damaged table."""
+class Inode(msgspec.Struct, frozen=True):
+    """An inode at byte ``offset`` of the table; ``file`` is what one of a regular file says."""
+
+    offset: int
+    base: BaseInode
+    file: FileInode | None
+
+
+def inodes(table: bytes, count: int, block_size: int) -> Iterator[Inode]:
+    """Go through ``count`` inodes; raises CorruptError for a damaged table."""
     at = 0
     for _ in range(count):
         base = BaseInode.parse(table, at)
+        start, file = at, None
         match base.inode_type:
             case InodeType.REG | InodeType.LREG:
-                found = _file_inode(table, at, base.inode_type, block_size)
-                yield found
+                file = _file_inode(table, at, base.inode_type, block_size)
                 head = RegInode.SIZE if base.inode_type == InodeType.REG else LregInode.SIZE
-                at += head + len(found.words)
+                at += head + len(file.words)
             case InodeType.LDIR:
                 at = _after_index(table, at)
             case InodeType.SYMLINK | InodeType.LSYMLINK:
@@ -137,6 +145,7 @@ def file_inodes(table: bytes, count: int, block_size: int) -> Iterator[FileInode
                 raise CorruptError("inode of an unknown type", expected="1 to 14", actual=kind)
         if at > len(table):
             raise CorruptError("the inode table ends within an inode", expected=f"{at} bytes", actual=len(table))
+        yield Inode(start, base, file)
 
 
 def _file_inode(table: bytes, at: int, kind: int, block_size: int) -> FileInode:
@@ -210,15 +219,15 @@ class _Planner:
             raise CorruptError("files of impossible sizes", expected=f"up to {_MAX_CONTENT}", actual=self.size)
 
 
-def make_plan(inodes: Iterator[FileInode], fragments: bytes, data: Extent, block_size: int) -> Plan:
+def make_plan(files: Iterable[FileInode], fragments: bytes, data: Extent, block_size: int) -> Plan:
     """Tell where the content of each block lies; ``data`` is the range of the file system that blocks may have.
 
     Raises CorruptError for impossible tables and UnsupportedError for a block with bytes that no file has.
     """
     entries = [FragmentEntry.parse(fragments, at) for at in range(0, len(fragments), FragmentEntry.SIZE)]
     planner = _Planner(entries, block_size)
-    for inode in inodes:
-        planner.add(inode)
+    for file in files:
+        planner.add(file)
     for entry, pieces in zip(entries, planner.tails, strict=True):
         pieces.sort(key=lambda piece: (piece.offset, piece.length))
         _check_complete(pieces, entry.start_block)

@@ -33,7 +33,7 @@ from rehydrator.fs.squashfs.c_squashfs import (
     ZstdOptions,
 )
 from rehydrator.fs.squashfs.inflate import inflate
-from rehydrator.fs.squashfs.plan import Plan, file_inodes, make_plan
+from rehydrator.fs.squashfs.plan import Plan, inodes, make_plan
 
 MAX_METADATA = 128 << 20  # bytes of all tables: those of some million files
 
@@ -92,7 +92,10 @@ class StoredBlock(msgspec.Struct, frozen=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A file system whose tables were read. ``stored`` are the metadata blocks."""
+    """A file system whose tables were read.
+
+    ``stored`` are the metadata blocks, ``starts`` says where each table begins, ``data_start`` where blocks may.
+    """
 
     outer: Source
     superblock: SuperBlock
@@ -102,6 +105,8 @@ class Opened(msgspec.Struct, frozen=True):
     metadata: bytes
     stored: list[StoredBlock]
     plan: Plan
+    data_start: int
+    starts: list[tuple[int, TableName]]
 
 
 def open_file_system(outer: Source) -> Opened:
@@ -132,14 +137,16 @@ def open_file_system(outer: Source) -> Opened:
         contents.append(content)
     metadata = b"".join(contents)
     plan = plan_of(superblock, metadata, tables, data_start)
-    return Opened(outer, superblock, compression, options, tables, metadata, stored, plan)
+    starts = [(mark.start, mark.name) for mark in marks]
+    return Opened(outer, superblock, compression, options, tables, metadata, stored, plan, data_start, starts)
 
 
 def plan_of(superblock: SuperBlock, metadata: bytes, tables: list[SquashfsTable], data_start: int) -> Plan:
     """Plan the content from the tables; raises CorruptError for impossible ones."""
     data = Extent(data_start, superblock.inode_table_start - data_start)
-    inodes = file_inodes(table_named("inodes", metadata, tables), superblock.inodes, superblock.block_size)
-    return make_plan(inodes, table_named("fragments", metadata, tables), data, superblock.block_size)
+    found = inodes(table_named("inodes", metadata, tables), superblock.inodes, superblock.block_size)
+    files = (item.file for item in found if item.file is not None)
+    return make_plan(files, table_named("fragments", metadata, tables), data, superblock.block_size)
 
 
 def table_named(name: TableName, metadata: bytes, tables: list[SquashfsTable]) -> bytes:
