@@ -25,7 +25,7 @@ from rehydrator.workers import worker_pool
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How to download: files at once, keys to check signatures with; none of both where they are to be skipped."""
+    """How to download: files at once, and keys to check signatures with, unless those are to be skipped."""
 
     jobs: int = 4
     keys: tuple[Path, ...] = ()
@@ -102,8 +102,6 @@ def download(work: WorkDirectory, settings: Settings, client: Client, progress: 
 def _check_signatures(listed: Sequence[Listed], work: WorkDirectory, settings: Settings) -> None:
     """Make sure that either all files can be checked or nobody wants it."""
     if settings.skip_signatures:
-        if settings.keys:
-            raise UsageError("signatures can't be skipped and checked", hint="Leave out the keys or --skip-signatures")
         return
     unsigned = [item.name for item in listed if not item.signature]
     if unsigned:

@@ -299,8 +299,10 @@ def test_signatures_have_to_be_wanted_or_not(
     work = begin(remote, tmp_path / "work", client)
     with pytest.raises(UsageError, match="--skip-signatures"):
         flow.download(work, flow.Settings(), client, Progress())
-    with pytest.raises(UsageError, match="skipped and checked"):
-        flow.download(work, flow.Settings(keys=(signatory.public,), skip_signatures=True), client, Progress())
+    both = ("--skip-signatures", "--key", signatory.public)
+    fails(2, ["skipped and checked"], "build", "download", work.root, *both)
+    told = fine("build", "download", work.root, "--skip-signatures", env={"REHYDRATOR_KEYS": str(signatory.public)})
+    assert "signatures not checked" in told.text
     remote.files[1].pop("signature")
     work = begin(remote, work.root, client)
     with pytest.raises(UsageError, match="1 of 3 files have no signature"):

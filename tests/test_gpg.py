@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -116,6 +119,31 @@ def test_the_users_keys_do_not_count(
     monkeypatch.setenv("GNUPGHOME", str(people["other"].home))
     signature = people["other"].sign(DATA)
     assert "not named" in problem([people["release"].public], DATA, signature, tmp_path / "disk")
+
+
+def test_what_a_killed_process_left_is_removed(
+    people: dict[str, Signatory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = os.fork()
+    if not killed:
+        KeyRing([people["release"].public]).__enter__()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(killed, 0)
+    (left,) = tmp_path.iterdir()
+    assert (left / "pubring.kbx").exists()
+    with KeyRing([people["release"].public]) as living:
+        (home,) = tmp_path.iterdir()
+        assert home != left
+        with KeyRing([people["other"].public]):
+            assert len(list(tmp_path.iterdir())) == 2
+        path = tmp_path / "disk"
+        path.write_bytes(DATA)
+        assert (
+            living.check_file(path, people["release"].sign(DATA), "disk").fingerprint == people["release"].fingerprint
+        )
+        path.unlink()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_gpg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

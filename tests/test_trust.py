@@ -289,6 +289,16 @@ def test_no_signature(chain: Chain) -> None:
     assert (result.code, "the store has no signature of it" in result.text) == (1, True)
 
 
+def test_keys_of_the_environment(chain: Chain) -> None:
+    other_signature(chain)
+    words, env = ("verify", "qemu", "--store", chain.store), {"REHYDRATOR_KEYS": str(chain.key)}
+    result = run(*words, env=env)
+    assert (result.code, "the signature is wrong" in result.text) == (1, True)
+    fine(*words, "--skip-signatures", env=env)
+    fine(*words)
+    fails(2, ["skipped and checked"], *words, "--skip-signatures", "--key", chain.key)
+
+
 def test_digest_without_image(chain: Chain) -> None:
     fails(2, ["--digest", "--image"], "verify", "--store", chain.store, "--digest", "sha256:" + "0" * 64)
 

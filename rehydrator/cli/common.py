@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from rehydrator.errors import UsageError
 from rehydrator.oci.reference import Location, parse_location
@@ -111,6 +112,34 @@ def store_option(command: F) -> F:
         "$REHYDRATOR_STORE sets the default.",
     )
     return store(access_options(command))
+
+
+def trust_options(name: str, make: Callable[..., object], what: str) -> Callable[[F], F]:
+    """Return what adds the options that say which signatures count; the command gets what ``make`` makes of them.
+
+    That is given ``keys`` and ``skip_signatures``, of which one at most is set. ``what`` tells what a key is for.
+    """
+
+    def made(keys: tuple[Path, ...], *, skip_signatures: bool) -> object:
+        named = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
+        if named and skip_signatures:
+            raise UsageError("signatures can't be skipped and checked", hint="Leave out --key or --skip-signatures")
+        return make(keys=() if skip_signatures else keys, skip_signatures=skip_signatures)
+
+    return gathering(
+        name,
+        made,
+        click.option(
+            "--key",
+            "keys",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            envvar="REHYDRATOR_KEYS",
+            help=f"A file of OpenPGP public keys; {what}. Repeatable. $REHYDRATOR_KEYS, with ':' between files, "
+            "sets it.",
+        ),
+        click.option("--skip-signatures", is_flag=True, help="Check no signatures, whatever $REHYDRATOR_KEYS says."),
+    )
 
 
 def access() -> Access:

@@ -10,7 +10,7 @@ import click
 from rehydrator import dehydrate as dehydration
 from rehydrator import download as flow
 from rehydrator.cli.build import dehydration_options, make_store
-from rehydrator.cli.common import at_once, gathering, jobs_option, progress_option
+from rehydrator.cli.common import at_once, gathering, jobs_option, progress_option, trust_options
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.release.inputs import Selection, read_inputs
 from rehydrator.release.sources import read_sources
@@ -42,20 +42,7 @@ wish_options = gathering(
         "--platform", "platforms", multiple=True, metavar="PLATFORM", help="Only this one, and metal. Repeatable."
     ),
 )
-trust_options = gathering(
-    "fetching",
-    flow.Settings,
-    click.option(
-        "--key",
-        "keys",
-        type=_PATH,
-        multiple=True,
-        envvar="REHYDRATOR_KEYS",
-        help="A file of OpenPGP public keys, one of which signed each file. Repeatable. $REHYDRATOR_KEYS, "
-        "with ':' between files, sets it.",
-    ),
-    click.option("--skip-signatures", is_flag=True, help="Check no signatures: the sha256 of the metadata counts."),
-)
+signature_options = trust_options("fetching", flow.Settings, "one of them has to have signed each file")
 retries_option = click.option(
     "--retries",
     "patience",
@@ -94,7 +81,7 @@ def _init(stream: str, work: Path, wish: Wish, sources: Sources, client: Client,
 
 @click.command()
 @work_argument
-@trust_options
+@signature_options
 @retries_option
 @jobs_option(f"How many files to fetch at once. Default: {_JOBS}.")
 @progress_option
@@ -128,7 +115,7 @@ def clean(work: Path) -> None:
 @click.option("--work", type=_PATH, default=_WORK, show_default=True, help="Where to download to.")
 @wish_options
 @sources_option
-@trust_options
+@signature_options
 @retries_option
 @jobs_option(f"How many files to work on at once. Default: {_JOBS} for the download, then the number of processors.")
 @dehydration_options

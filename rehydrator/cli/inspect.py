@@ -18,6 +18,7 @@ from rehydrator.cli.common import (
     opened_store,
     progress_option,
     store_option,
+    trust_options,
 )
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
@@ -83,13 +84,10 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, location: Loca
     metavar="NAME|URL|FILE",
     help="Compare with this stream metadata instead of the store's own: a stream's name, an address, or a file.",
 )
-@click.option(
-    "--key",
+@trust_options(
     "keys",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="A file of OpenPGP public keys; also check the signatures of the files as shipped, where 'info' calls them "
-    "exact. Repeatable.",
+    lambda keys, skip_signatures: keys,
+    "also check the signatures of the files as shipped, where 'info' calls them exact",
 )
 @click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also compare the image that the store was put into.")
 @click.option("--digest", metavar="sha256:…", default="", help="The digest that this image must have.")

@@ -18,6 +18,7 @@ from typing import IO, Self
 
 import msgspec
 
+from rehydrator.disk.scratch import ScratchDirectory
 from rehydrator.disk.sink import StreamSink, copy
 from rehydrator.disk.source import FileSource
 from rehydrator.errors import InputError, MismatchError, OutputClosedError, UnsupportedError, UsageError
@@ -55,14 +56,14 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[Path]) -> None:
         self._keys = list(keys)
-        self._home: Path | None = None
+        self._home: ScratchDirectory | None = None
         self._program = ""
 
     def __enter__(self) -> Self:
         self._program = shutil.which(_PROGRAM) or ""
         if not self._program:
             raise UnsupportedError("checking signatures needs the program gpg", hint="It is in the package gnupg")
-        self._home = Path(tempfile.mkdtemp(prefix="rehydrator-gpg-"))
+        self._home = ScratchDirectory("rehydrator-gpg-")
         try:
             for path in self._keys:
                 self._import(path)
@@ -73,8 +74,13 @@ class KeyRing:
 
     def __exit__(self, *_: object) -> None:
         if self._home is not None:
-            shutil.rmtree(self._home, ignore_errors=True)
+            self._home.remove()
             self._home = None
+
+    @property
+    def _homedir(self) -> Path:
+        assert self._home is not None, "a key ring is used inside its context"
+        return self._home.path
 
     def _import(self, path: Path) -> None:
         try:
@@ -103,14 +109,14 @@ class KeyRing:
         """Check the signature of what ``write`` writes to the stream that it is given, likewise."""
         if len(signature) > MAX_SIGNATURE:
             raise MismatchError("is too large for a signature", path=name, expected=f"at most {MAX_SIGNATURE} bytes")
-        with tempfile.NamedTemporaryFile(dir=self._home, suffix=".sig") as file:
+        with tempfile.NamedTemporaryFile(dir=self._homedir, suffix=".sig") as file:
             file.write(signature)
             file.flush()
             return _judge(self._run([*_VERIFY, "--", file.name, "-"], write), name)
 
     def _run(self, arguments: list[str], write: Callable[[IO[bytes]], None]) -> _Said:
         """Run GnuPG on what is written to it. What it says is a few lines, which a pipe holds meanwhile."""
-        command = [self._program, "--homedir", str(self._home), *_OPTIONS, *arguments]
+        command = [self._program, "--homedir", str(self._homedir), *_OPTIONS, *arguments]
         pipe = subprocess.PIPE
         environment = {**os.environ, "LC_ALL": "C"}
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:

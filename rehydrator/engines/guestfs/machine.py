@@ -19,6 +19,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from rehydrator.disk.overlay import Overlay
+from rehydrator.disk.scratch import ScratchDirectory
 from rehydrator.disk.source import Source
 from rehydrator.engines.guestfs import kvm
 from rehydrator.engines.guestfs.bindings import Bindings, Handle, load
@@ -93,8 +94,8 @@ class Machine:
         self._check = check
         self._appliance = appliance
         self._guard = guard or Guard()
-        self._directory = tempfile.TemporaryDirectory(prefix="rehydrator-", dir=_socket_room())
-        self._export = Export(size, Path(self._directory.name) / "disk")
+        self._directory = ScratchDirectory("rehydrator-vm-", _socket_room())
+        self._export = Export(size, self._directory.path / "disk")
         self._caller = Caller()
         self._handle: Handle | None = None
         self._console = _Console()
@@ -221,13 +222,13 @@ class Machine:
         self._drop()
         self._caller.close(_CLOSING)
         self._export.close()
-        self._directory.cleanup()
+        self._directory.remove()
 
 
-def _socket_room() -> str:
+def _socket_room() -> Path:
     """Return where a directory for sockets may be made: their paths are limited to some hundred bytes."""
     usual = tempfile.gettempdir()
-    return usual if len(os.fsencode(usual)) <= _MAX_ROOM else _SHORT_ROOM
+    return Path(usual if len(os.fsencode(usual)) <= _MAX_ROOM else _SHORT_ROOM)
 
 
 def _check_descriptors() -> None:
