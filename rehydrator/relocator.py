@@ -28,6 +28,7 @@ from rehydrator.osmet.derive import record_of
 from rehydrator.osmet.table import is_osmet
 from rehydrator.relocation.finder import ContentIndex, find
 from rehydrator.relocation.segments import LITERAL, Segment
+from rehydrator.relocation.verity import find_trees, without_trees
 from rehydrator.rungs import Bare, Peeled, manifest_of, take_off, whole
 from rehydrator.store.blobs import BlobWriter
 
@@ -76,7 +77,7 @@ class Relocator:
             body = Parts([item.part for item in parts])
             if not all(isinstance(item.part.body, Stored) for item in parts):
                 return manifest_of(peeled, body, [ref for item in parts for ref in item.blobs])
-        elif (told := self._copies(peeled.disk)) is not None:
+        elif (told := self._disk(peeled)) is not None:
             return manifest_of(peeled, told.part.body, told.blobs)
         return whole(peeled.content, self._blobs, level=self._level, threads=self._threads)
 
@@ -84,6 +85,15 @@ class Relocator:
         """Let later artifacts be told from this one's content."""
         self._index.add(content.source)
         self._names.append(content.artifact.identity.key)
+
+    def _disk(self, peeled: Peeled) -> _Told | None:
+        """Tell what lies inside all containers; hash trees of a partitioned disk are not looked for elsewhere."""
+        trees = find_trees(peeled.disk, peeled.table) if peeled.table is not None else []
+        told = self._copies(without_trees(peeled.disk, trees))
+        if told is None or not trees:
+            return told
+        body = msgspec.structs.replace(told.part.body, hash_trees=trees)
+        return msgspec.structs.replace(told, part=msgspec.structs.replace(told.part, body=body))
 
     def _parts(self, inner: Source, cuts: Sequence[int], path: Path) -> list[_Told]:
         """Tell the files of an archive; ``path`` names it in errors."""

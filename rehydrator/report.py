@@ -14,6 +14,7 @@ from rehydrator.edits.file_content import FileContent
 from rehydrator.edits.platform import Platform
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.table import Edit, partition_of
+from rehydrator.edits.words import counted
 from rehydrator.engines.direct import base_source, segments_of
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.ext4 import Ext4
@@ -104,7 +105,9 @@ def _body_words(body: Body, base: Callable[[], Source] | None) -> list[str]:
             return [*_base_words(body), *_tell(body.edits, base)]
         case Relocated():
             sources = ", ".join(body.references)
-            return [f"{body.copied} bytes copied from {sources}", f"{literal_bytes(body)} literal bytes"]
+            lines = [f"{body.copied} bytes copied from {sources}", f"{literal_bytes(body)} literal bytes"]
+            trees = len(body.hash_trees)
+            return [*lines, *([f"{counted(trees, 'hash tree')} computed from the data"] if trees else [])]
         case Stored():
             return [f"kept whole: {body.blob.content_size} bytes compressed to {body.blob.size}"]
         case DerivedOsmet():

@@ -108,6 +108,13 @@ def test_rungs(store: Path) -> None:
     assert rungs == {"metal": "edits", "kubevirt": "edits", "qemu-secex": "relocated"}
 
 
+def test_hash_trees_are_not_stored(store: Path, raw: Path) -> None:
+    (told,) = json.loads(fine("info", "qemu-secex", "--store", store, "--json").text)["artifacts"]
+    assert "2 hash trees computed from the data" in told["changes"]
+    found = partitions(raw)
+    assert told["literal_bytes"] < found["boot"].extent.length // 16, "boot's tree alone has more"
+
+
 def test_manifest_of_an_oci_archive_is_small(store: Path) -> None:
     (manifest,) = (store / "s390x/manifests").glob("kubevirt.*")
     assert b"schemaVersion" not in manifest.read_bytes()

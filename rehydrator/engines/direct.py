@@ -29,6 +29,7 @@ from rehydrator.manifest.schema import (
 from rehydrator.manifest.text import decode
 from rehydrator.osmet.derive import osmet_of
 from rehydrator.relocation.segments import Segment, SegmentSource
+from rehydrator.relocation.verity import with_trees
 from rehydrator.store.depot import Depot
 
 _MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain
@@ -152,7 +153,8 @@ class _Made:
             case Relocated():
                 literals = self._depot.large_blob(body.literals) if body.literals else None
                 references = [self._reference(name) for name in body.references]
-                return SegmentSource(body.size, segments_of(body, self._depot), references, literals)
+                disk = SegmentSource(body.size, segments_of(body, self._depot), references, literals)
+                return with_trees(disk, body.hash_trees)
             case Stored():
                 return self._depot.large_blob(body.blob)
             case DerivedOsmet():

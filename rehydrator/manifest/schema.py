@@ -14,6 +14,7 @@ from rehydrator.edits.table import Edit
 from rehydrator.edits.times import Time
 from rehydrator.layers.table import CompressionRecord, LayerRecord
 from rehydrator.osmet.record import OsmetRecord
+from rehydrator.relocation.verity import HashTree
 
 CANONICAL = "canonical"
 
@@ -72,10 +73,11 @@ class EditedDisk(msgspec.Struct, tag="edits", tag_field="rung", frozen=True, omi
     times: list[Time] = []
 
 
-class Relocated(msgspec.Struct, tag="relocated", tag_field="rung", frozen=True):
+class Relocated(msgspec.Struct, tag="relocated", tag_field="rung", frozen=True, omit_defaults=True):
     """Bytes copied from ``references`` (the canonical, other artifacts) plus literal ones.
 
-    ``segments`` is a blob with the JSON list of :class:`~rehydrator.relocation.segments.Segment`.
+    ``segments`` is a blob with the JSON list of :class:`~rehydrator.relocation.segments.Segment`. ``hash_trees`` are
+    computed from the result and laid over it.
     """
 
     size: int
@@ -83,6 +85,7 @@ class Relocated(msgspec.Struct, tag="relocated", tag_field="rung", frozen=True):
     segments: BlobRef
     literals: BlobRef | None
     copied: int
+    hash_trees: list[HashTree] = []
 
 
 class Stored(msgspec.Struct, tag="stored", tag_field="rung", frozen=True):
