@@ -161,8 +161,7 @@ def test_headers_of_older_images(images: Callable[[str], Path]) -> None:
 @pytest.mark.oracle
 def test_settings_of_s390x(need: Callable[..., None], tmp_path: Path) -> None:
     """Both areas lie in the image that the firmware boots, as ``igninfo.json`` and ``kargs.json`` say."""
-    initramfs = isos.FILES["images/pxeboot/initrd.img"]
-    at = isos.CDBOOT_INITRD + len(initramfs)
+    at = len(isos.FILES["images/pxeboot/vmlinuz"]) + len(isos.FILES["images/pxeboot/initrd.img"])
     kargs = {"path": "images/cdboot.img", "offset": 66688, "pad": "\0", "end": "\0"}
     documents = {
         "coreos/kargs.json": {"default": isos.KARGS, "files": [kargs], "size": 896},

@@ -4,8 +4,10 @@ import json
 import lzma
 import os
 import shutil
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -14,6 +16,10 @@ from pathlib import Path
 import pytest
 
 from rehydrator.boot.architectures import by_name
+from rehydrator.disk.source import FileSource
+from rehydrator.fs.iso9660.iso9660 import Iso9660
+from rehydrator.live.embed import EmbedAreas
+from rehydrator.live.minimal import minimal_iso
 from tests.support.cli import fine
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -25,7 +31,8 @@ from release_builder import (  # noqa: E402
     content,
     disk,
     era2021,
-    live,
+    live_config,
+    live_iso,
     metadata,
     ova,
     packages,
@@ -36,6 +43,8 @@ from release_builder import (  # noqa: E402
 from release_builder.bincode import varint  # noqa: E402
 from release_builder.metadata import Artifact, Build, Digest  # noqa: E402
 from release_builder.osmet import Mapping, canonicalize  # noqa: E402
+from release_builder.ostree import Deployment  # noqa: E402
+from release_builder.rawimage import Kit  # noqa: E402
 
 BUILD_ID = "44.20260707.3.1"
 # Names of a real release (stable, July 2026), without "fedora-coreos-BUILD-" and the architecture.
@@ -219,12 +228,46 @@ def test_fields_of_an_entry() -> None:
 
 def test_live_arguments_and_embed_area() -> None:
     entry = bootconfig.append_options(ENTRY, ("ignition.platform.id=metal", "console=tty0", "mitigations=auto"))
-    arguments = live.live_arguments(entry, "volume")
+    arguments = live_iso.live_arguments(entry, "volume")
     assert arguments == "rw mitigations=auto coreos.liveiso=volume"
     template = "linux @@KERNEL-ARGS@@\n####\n# COREOS_KARG_EMBED_AREA\n".replace("####\n#", "#####")
-    text, offset, size = live.embed_area(template, arguments)
+    text, offset, size = live_iso.embed_area(template, arguments)
     assert text[offset : offset + size] == f"{arguments}\n#####"[:size]
     assert text[offset + size :].startswith("# COREOS_KARG_EMBED_AREA")
+
+
+@pytest.mark.oracle
+def test_the_iso_of_s390x(need: Callable[..., None], tmp_path: Path) -> None:
+    """It has the places for settings that coreos-installer looks for, and holds its minimal image."""
+    need("xorriso")
+    root, tree, work = tmp_path / "root", tmp_path / "tree", tmp_path / "work"
+    live_config.write_live_config(root / "usr/share/coreos-assembler/live", "s390x")
+    entries = tree / "boot/loader/entries"
+    entries.mkdir(parents=True)
+    (entries / "a.conf").write_text(bootconfig.append_options(ENTRY, ("ignition.platform.id=metal",)))
+    pxeboot = work / "iso/images/pxeboot"
+    pxeboot.mkdir(parents=True)
+    for name, size in (("kernel.img", 70_000), ("initrd.img", 9_000), ("rootfs.img", 50_000)):
+        (pxeboot / name).write_bytes(os.urandom(size))
+    made_content = content.Content(root, tmp_path / "no", tmp_path / "no", root, "0", None)
+    source = live_iso.Source(made_content, Deployment(tree, "", 0), BUILD_ID, "s390x")
+    kit = Kit(tools.Runner(), disk.Loops(tools.Runner()), tools.Steps(), work)
+    full = live_iso.build(kit, source, work)
+    assert (work / "rootfs.img").stat().st_size == 50_000
+    with FileSource(full) as image:
+        areas = EmbedAreas(image, Iso9660(image))
+        arguments = areas.kernel_arguments("/images/cdboot.img")
+        assert arguments is not None
+        assert arguments.split()[-3:] == [
+            f"coreos.liveiso={source.volume_id}", "ignition.firstboot", "ignition.platform.id=metal"
+        ]  # fmt: skip
+        assert areas.ignition_config("/images/cdboot.img") == b""
+        made = minimal_iso(image)
+        assert made.size < image.size
+    cd = (work / "iso/images/cdboot.img").read_bytes()
+    at, length = struct.unpack_from(">QQ", cd, 66568)
+    assert cd[at:][:length] == (pxeboot / "initrd.img").read_bytes() + bytes(256 << 10)
+    assert (work / "iso/images/initrd.addrsize").read_bytes() == struct.pack(">IIII", 0, 0x02000000, 0, 9_000)
 
 
 def test_osmet_mappings_are_sorted_and_do_not_overlap() -> None:

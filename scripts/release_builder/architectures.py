@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .bootconfig import AARCH64_CONSOLES, PPC64LE_CONSOLES, X86_64_CONSOLES, Console
 from .platforms import Platform, of_names
-from .tools import GRUB_TOOLS, ZIPL_TOOLS, BuildError, Tool
+from .tools import GRUB_TOOLS, IPL_ISO_TOOLS, LIVE_TOOLS, PC_ISO_TOOLS, ZIPL_TOOLS, BuildError, Tool
 
 BIOS_BOOT = "BIOS-BOOT"
 ESP = "EFI-SYSTEM"
@@ -100,6 +100,11 @@ class Architecture:
     random_ids: bool = False
 
     @property
+    def live_tools(self) -> tuple[Tool, ...]:
+        """The host programs that make its live artifacts."""
+        return (*LIVE_TOOLS, *(IPL_ISO_TOOLS if self.zipl_suite else PC_ISO_TOOLS))
+
+    @property
     def tools(self) -> tuple[Tool, ...]:
         """The host programs that make its disks bootable."""
         return ZIPL_TOOLS if self.zipl_suite else GRUB_TOOLS
@@ -178,6 +183,7 @@ S390X = Architecture(
     consoles=None,
     # Newer than the content, whose zipl is from 2020 and knows no environment block.
     zipl_suite="sid",
+    live=True,
 )
 ALL = {item.name: item for item in (X86_64, AARCH64, PPC64LE, S390X)}
 

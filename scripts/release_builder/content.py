@@ -268,7 +268,7 @@ def _write_configuration(root: Path, architecture: Architecture, build_id: str) 
         (assembler / "platforms.json").write_text(platforms_json(architecture.consoles), encoding="utf-8")
     image = {"bootfs": "ext4", "rootfs": "xfs", "size": 10, "extra-kargs": ["mitigations=auto,nosmt"]}
     (assembler / "image.json").write_text(json.dumps(image, indent=2) + "\n", encoding="utf-8")
-    write_live_config(assembler / "live")
+    write_live_config(assembler / "live", architecture.name)
 
 
 def _shape_for_ostree(root: Path) -> None:

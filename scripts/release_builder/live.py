@@ -1,36 +1,25 @@
 """The live artifacts: PXE kernel, initramfs and rootfs, and the ISO that holds all three."""
 
 import hashlib
-import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from . import miniso, stage
+from . import live_iso, stage
 from .architectures import BOOT, ROOT
 from .content import Content
 from .disk import MIB, Image, copy_sparse, read_partitions
-from .live_config import EMBED_AREA_END, KARGS_MARK
 from .metadata import Artifact, digest_file
 from .ostree import Deployment
-from .platforms import NAME, artifact_name
+from .platforms import artifact_name
 from .rawimage import Kit, run_on_disk
 from .tools import BuildError
 from .wrap import Target
 
-_IGNITION_AREA = 256 * 1024
 _STREAM_HASH_CHUNK = 2 * MIB
 _SQUASHFS_OFFSET = 124  # newc header and name of the first member; the live system mounts it from there
-_EXCLUDED_KARGS = {"$ignition_firstboot", "console", "ignition.platform.id", "ostree"}
-_FEATURES = {
-    "installer-config": True,
-    "installer-config-directives": {"append-karg": True, "dest-device": True, "ignition-file": True},
-    "live-initrd-network": True,
-}
-_VENDOR = "fedora"
 
 
 @dataclass(frozen=True)
@@ -49,15 +38,17 @@ def build_live(kit: Kit, target: Target, source: LiveInput) -> list[Artifact]:
     pxeboot = work / "iso/images/pxeboot"
     pxeboot.mkdir(parents=True)
     modules = source.content.root / "usr/lib/modules" / source.content.kernel_version
-    for name, copy in {"vmlinuz": "vmlinuz", "initramfs.img": "initrd.img"}.items():
-        shutil.copyfile(modules / name, pxeboot / copy)
+    kernel = pxeboot / live_iso.kernel_name(target.arch)
+    for name, copy in {"vmlinuz": kernel, "initramfs.img": pxeboot / "initrd.img"}.items():
+        shutil.copyfile(modules / name, copy)
     rootfs = pxeboot / "rootfs.img"
     _build_rootfs(kit, target, source, work / "rootfs", rootfs)
     _extend_initramfs(kit, target, work / "initrd", rootfs, pxeboot / "initrd.img")
-    iso = _build_iso(kit, target, source, work)
+    tree = live_iso.Source(source.content, source.deployment, target.build_id, target.arch)
+    iso = live_iso.build(kit, tree, work)
     names = {
         "live-iso": (iso, "iso", "disk", "iso"),
-        "live-kernel": (pxeboot / "vmlinuz", "pxe", "kernel", ""),
+        "live-kernel": (kernel, "pxe", "kernel", ""),
         "live-initramfs": (pxeboot / "initrd.img", "pxe", "initramfs", "img"),
         "live-rootfs": (work / "rootfs.img", "pxe", "rootfs", "img"),
     }
@@ -118,7 +109,8 @@ def _osmet(kit: Kit, target: Target, image: Image, directory: Path) -> None:
         ):
             request = stage.Request(
                 "osmet", str(root), str(boot), source=str(image.path), output=str(directory / name),
-                sector_size=image.sector_size, description=f"CoreOS-like test release {target.build_id}",
+                sector_size=image.sector_size, architecture=target.arch,
+                description=f"CoreOS-like test release {target.build_id}",
             )  # fmt: skip
             stage.run_stage(kit.runner, request)
 
@@ -127,14 +119,15 @@ def _squashfs(kit: Kit, source: LiveInput, output: Path) -> None:
     with kit.steps.step("live: mksquashfs"):
         image = Image(kit.work / "live-metal.raw")
         copy_sparse(kit.runner, source.metal.path, image.path)
-        run_on_disk(kit, image, "squashfs", source=str(source.content.esp), output=str(output))
+        esp = source.content.esp
+        run_on_disk(kit, image, "squashfs", source=str(esp) if esp.exists() else "", output=str(output))
         image.path.unlink()
 
 
 def _extend_initramfs(kit: Kit, target: Target, top: Path, rootfs: Path, initramfs: Path) -> None:
     """Append what makes an initramfs a live one; it also names the rootfs that belongs to it."""
     _write(top / "etc/coreos-live-initramfs", f"{target.build_id}\n")
-    _write(top / "etc/coreos/features.json", _json(_FEATURES))
+    _write(top / "etc/coreos/features.json", live_iso.FEATURES)
     lines = [f"stream-hash sha256 {_STREAM_HASH_CHUNK}"]
     with rootfs.open("rb") as data:
         while chunk := data.read(_STREAM_HASH_CHUNK):
@@ -147,86 +140,3 @@ def _extend_initramfs(kit: Kit, target: Target, top: Path, rootfs: Path, initram
     _pad4(initramfs)
     archive.unlink()
     shutil.rmtree(top)
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, sort_keys=True) + "\n"
-
-
-def live_arguments(entry: str, volume_id: str) -> str:
-    """Return the live system's kernel arguments, from a boot loader entry of the metal disk."""
-    options = next(line for line in entry.splitlines() if line.startswith("options ")).split()[1:]
-    kept = [option for option in options if option.split("=")[0] not in _EXCLUDED_KARGS]
-    return " ".join([*kept, f"coreos.liveiso={volume_id}"])
-
-
-def embed_area(template: str, arguments: str) -> tuple[str, int, int]:
-    """Fill in a boot configuration; return it with offset and size of the area for kernel arguments."""
-    start = template.index(KARGS_MARK)
-    text = template.replace(KARGS_MARK, arguments)
-    return text, start, text.index(EMBED_AREA_END) - start
-
-
-def _boot_configs(source: LiveInput, iso: Path, volume_id: str) -> None:
-    entry = next((source.deployment.tree / "boot/loader/entries").glob("*.conf")).read_text(encoding="utf-8")
-    arguments = live_arguments(entry, volume_id)
-    top = source.content.root / "usr/share/coreos-assembler/live"
-    files, size = [], 0
-    for template in sorted(path for path in top.rglob("*") if path.is_file()):
-        path = template.relative_to(top).as_posix()
-        text, offset, size = embed_area(template.read_text(encoding="utf-8"), arguments)
-        _write(iso / path, text)
-        files.append({"path": path, "offset": offset, "pad": "#", "end": "\n"})
-    _write(iso / "coreos/kargs.json", _json({"default": arguments, "files": files, "size": size}))
-    _write(iso / "coreos/igninfo.json", _json({"file": "images/ignition.img"}))
-    _write(iso / "coreos/features.json", _json(_FEATURES))
-
-
-def _efiboot(kit: Kit, source: LiveInput, volume_id: str, work: Path, output: Path) -> None:
-    """Make the FAT image for UEFI: the EFI programs and a configuration that leads to the ISO's own."""
-    tree = work / "efi"
-    shutil.copytree(source.content.esp, tree)
-    _write(
-        tree / "EFI/BOOT/grub.cfg",
-        f'search --label "{volume_id}" --set root --no-floppy\nset prefix=($root)/EFI/{_VENDOR}\n'
-        'echo "Booting via ESP..."\nconfigfile $prefix/grub.cfg\nboot\n',
-    )
-    size = sum(path.stat().st_size + 1024 for path in tree.rglob("*")) + 2 * MIB
-    output.touch()
-    os.truncate(output, size // 512 * 512)
-    kit.runner.run("mkfs.fat", "-I", "--mbr=n", "-n", "EFI-SYSTEM", output)
-    kit.runner.run("mcopy", "-s", "-m", "-i", output, tree / "EFI", "::", env={"MTOOLS_SKIP_CHECK": "1"})
-
-
-def _build_iso(kit: Kit, target: Target, source: LiveInput, work: Path) -> Path:
-    iso = work / "iso"
-    name_version = f"{NAME}-{target.build_id}"
-    volume_id = name_version[:32]
-    _boot_configs(source, iso, volume_id)
-    (iso / "images/ignition.img").write_bytes(bytes(_IGNITION_AREA))
-    support = source.content.support
-    shutil.copyfile(support / "usr/lib/ISOLINUX/isolinux.bin", iso / "isolinux/isolinux.bin")
-    for module in ("ldlinux.c32", "libcom32.c32", "libutil.c32", "vesamenu.c32"):
-        shutil.copyfile(support / "usr/lib/syslinux/modules/bios" / module, iso / "isolinux" / module)
-    _efiboot(kit, source, volume_id, work, iso / "images/efiboot.img")
-
-    def make(output: Path) -> None:
-        kit.runner.run(
-            "genisoimage", "-verbose", "-V", volume_id, "-volset", name_version, "-rational-rock", "-J",
-            "-joliet-long", "-eltorito-boot", "isolinux/isolinux.bin", "-eltorito-catalog", "isolinux/boot.cat",
-            "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "-eltorito-alt-boot",
-            "-efi-boot", "images/efiboot.img", "-no-emul-boot", "-o", output, iso,
-        )  # fmt: skip
-        kit.runner.run("isohybrid", "--uefi", output)
-
-    with kit.steps.step("live: ISO"):
-        data_file = iso / "coreos/miniso.dat"
-        data_file.write_bytes(bytes(miniso.DATA_FILE_SIZE))
-        full, minimal = work / "live.iso", work / "minimal.iso"
-        make(full)
-        (iso / "images/pxeboot/rootfs.img").rename(work / "rootfs.img")
-        data_file.unlink()
-        make(minimal)
-        miniso.pack(full, minimal)
-        minimal.unlink()
-    return full

@@ -29,10 +29,15 @@ menuentry 'CoreOS-like test release (Live)' --class fedora --class os {{
 """
 
 
-def write_live_config(target: Path) -> None:
-    """Write the templates below usr/share/coreos-assembler/live."""
+_ZIPL = "{kargs} ignition.firstboot ignition.platform.id=metal\n"
+_GRUB_PATH = "EFI/fedora/grub.cfg"
+_TEMPLATES = {"x86_64": {"isolinux/isolinux.cfg": _ISOLINUX, _GRUB_PATH: _GRUB}, "s390x": {"zipl.prm": _ZIPL}}
+
+
+def write_live_config(target: Path, architecture: str) -> None:
+    """Write an architecture's templates below usr/share/coreos-assembler/live."""
     fields = {"kargs": KARGS_MARK, "pad": "#" * EMBED_AREA_PAD, "mark": EMBED_AREA_END}
-    for name, template in {"isolinux/isolinux.cfg": _ISOLINUX, "EFI/fedora/grub.cfg": _GRUB}.items():
+    for name, template in _TEMPLATES.get(architecture, {_GRUB_PATH: _GRUB}).items():
         path = target / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(template.format(**fields), encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .tools import BASE_TOOLS, LIVE_TOOLS, SECEX_TOOLS, SIGN_TOOLS, ZIP_TOOLS, BuildError, Tool
+from .tools import BASE_TOOLS, SECEX_TOOLS, SIGN_TOOLS, ZIP_TOOLS, BuildError, Tool
 
 if TYPE_CHECKING:
     from .architectures import Architecture
@@ -169,7 +169,7 @@ class Selection:
         """Return the host programs for this selection."""
         tools = [*BASE_TOOLS, *self.architecture.tools]
         if self.live:
-            tools += LIVE_TOOLS
+            tools += self.architecture.live_tools
         if any(platform.compression is Compression.ZIP for platform in self.platforms):
             tools += ZIP_TOOLS
         if any(platform.parent is Parent.SECEX for platform in self.platforms):

@@ -51,6 +51,7 @@ class Request:
     output: str = ""
     description: str = ""
     sector_size: int = 512
+    architecture: str = ""
     device: str = ""  # the whole disk's
     location: int = 0  # of the boot partition on it
     arguments: tuple[str, ...] = ()  # kernel arguments
@@ -261,14 +262,15 @@ def stage_change_platform(request: Request) -> None:
 
 
 def stage_squashfs(request: Request) -> None:
-    """Make the live root filesystem of a copy of the metal disk (`source` holds the files of the ESP)."""
+    """Make the live root filesystem of a copy of the metal disk; `source` holds the files of its ESP if it has one."""
     top = Path("/run/live-rootfs")
     with ExitStack() as stack:
         stack.enter_context(_mounted_root(request.root, top))
         stack.enter_context(_mounted(request.boot, top / "boot", "ext4"))
-        # A tmpfs stands for the ESP: not every kernel has the vfat driver.
-        stack.enter_context(_mounted("esp", top / "boot/efi", "tmpfs"))
-        _call("cp", "-a", f"{request.source}/.", f"{top}/boot/efi/")
+        if request.source:
+            # A tmpfs stands for the ESP: not every kernel has the vfat driver.
+            stack.enter_context(_mounted("esp", top / "boot/efi", "tmpfs"))
+            _call("cp", "-a", f"{request.source}/.", f"{top}/boot/efi/")
         _call("sed", "-i", "/readonly=true/d", top / "ostree/repo/config")
         for pattern in ("boot/ostree/*/.*.hmac", "boot/ostree/*/vmlinuz*"):
             kernel = next(top.glob(pattern))
@@ -286,7 +288,7 @@ def stage_osmet(request: Request) -> None:
         stack.enter_context(_mounted(request.root, top / "root", "xfs", "ro,nouuid"))
         stack.enter_context(_mounted(request.boot, top / "boot", "ext4", "ro"))
         disk = osmet.Disk(image, request.sector_size, top / "root", top / "boot", parts[ROOT], parts[BOOT])
-        osmet.pack(disk, request.description, os.uname().machine, Path(request.output))
+        osmet.pack(disk, request.description, request.architecture, Path(request.output))
 
 
 STAGES = {

@@ -52,11 +52,9 @@ BASE_TOOLS = (
 )
 GRUB_TOOLS = (Tool("grub-mkimage", "grub-common", "grub2-tools"),)
 ZIPL_TOOLS = (Tool("qemu-s390x-static", "qemu-user-static", "qemu-user-static"),)
-LIVE_TOOLS = (
-    Tool("genisoimage", "genisoimage", "genisoimage"),
-    Tool("isohybrid", "syslinux-utils", "syslinux"),
-    Tool("mksquashfs", "squashfs-tools", "squashfs-tools"),
-)
+LIVE_TOOLS = (Tool("mksquashfs", "squashfs-tools", "squashfs-tools"),)
+PC_ISO_TOOLS = (Tool("genisoimage", "genisoimage", "genisoimage"), Tool("isohybrid", "syslinux-utils", "syslinux"))
+IPL_ISO_TOOLS = (Tool("xorriso", "xorriso", "xorriso"),)
 ZIP_TOOLS = (Tool("zip", "zip", "zip"),)
 SECEX_TOOLS = (Tool("veritysetup", "cryptsetup-bin", "veritysetup"),)
 SIGN_TOOLS = (Tool("gpg", "gnupg", "gnupg2"),)

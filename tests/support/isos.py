@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from release_builder import miniso
+from release_builder import cdboot, miniso
 
 ISOLINUX = "/usr/lib/ISOLINUX/isolinux.bin"
 GRUB_MODULES = "/usr/lib/grub/i386-pc/moddep.lst"
 KARGS = "ignition.platform.id=metal coreos.liveiso=fedora-coreos-44 quiet"
 KARGS_ROOM = 200
 IGNITION_ROOM = 8192
-CDBOOT_INITRD = 128 << 10  # where cdboot.img of these tests has its initramfs
-_CDBOOT_KARGS, _CDBOOT_KARGS_SIZE = 66688, 896
 
 
 def content(name: str, size: int) -> bytes:
@@ -27,7 +24,7 @@ def content(name: str, size: int) -> bytes:
 
 
 FILES = {
-    "images/pxeboot/vmlinuz": content("vmlinuz", 40_960),
+    "images/pxeboot/vmlinuz": content("vmlinuz", 73_728),
     "images/pxeboot/initrd.img": content("initrd", 30_000),
     "images/pxeboot/rootfs.img": content("rootfs", 100_352),
     "images/efiboot.img": content("efiboot", 20_480),
@@ -94,19 +91,12 @@ def _genisoimage(tree: Path, image: Path, *options: str) -> None:
 def s390x(tree: Path, image: Path) -> None:
     """Build for s390x: xorriso, with an image of kernel, initramfs and parameters that the firmware boots."""
     kernel, initramfs = (tree / "images/pxeboot" / name for name in ("vmlinuz", "initrd.img"))
-    (tree / "images/cdboot.img").write_bytes(cdboot(kernel.read_bytes(), initramfs.read_bytes(), KARGS))
+    made = cdboot.build(kernel.read_bytes(), initramfs.read_bytes() + bytes(IGNITION_ROOM), KARGS)
+    (tree / "images/cdboot.img").write_bytes(made.data)
     _run(
         "xorriso", "-as", "mkisofs", "-V", "fedora-coreos-44", "-rational-rock", "-J", "-joliet-long", "-no-emul-boot",
         "-eltorito-boot", "images/cdboot.img", "-o", image, tree,
     )  # fmt: skip
-
-
-def cdboot(kernel: bytes, initramfs: bytes, parameters: str) -> bytes:
-    """Return kernel, initramfs and parameters in one, as mk-s390image lays them out."""
-    made = bytearray(kernel.ljust(CDBOOT_INITRD, b"\0") + initramfs + bytes(IGNITION_ROOM))
-    struct.pack_into(">Q", made, 66568, CDBOOT_INITRD)
-    made[_CDBOOT_KARGS : _CDBOOT_KARGS + _CDBOOT_KARGS_SIZE] = parameters.encode().ljust(_CDBOOT_KARGS_SIZE, b"\0")
-    return bytes(made)
 
 
 def ppc64le(tree: Path, image: Path) -> None:
