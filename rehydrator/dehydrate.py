@@ -30,7 +30,7 @@ from rehydrator.store.writer import Staging
 from rehydrator.workers import worker_pool
 
 _PARENT = "qemu"  # the platform whose disk others are made from
-_IMAGE_OF_OTHERS = "iso"  # the container that holds other artifacts, which are told first
+_HOLDING = ("pxe", "iso")  # containers that hold what others are told from: osmet files of disks, and live artifacts
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -108,9 +108,11 @@ def _check_kinds(release: Release, settings: Settings, report: Report) -> None:
         seen.add(item.identity.key)
 
 
-def _order(artifact: Artifact) -> tuple[bool, bool]:
-    """Sort what others are made from to the front, and what holds others to the end."""
-    return artifact.content_container == _IMAGE_OF_OTHERS, artifact.identity.platform != _PARENT
+def order_of_telling(artifact: Artifact) -> tuple[int, bool]:
+    """Sort what others are made from to the front, and what holds others to the end: rootfs.img, then the ISO."""
+    container = artifact.content_container
+    holding = _HOLDING.index(container) + 1 if container in _HOLDING else 0
+    return holding, artifact.identity.platform != _PARENT
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -156,7 +158,7 @@ class _ReleaseRun:
                     self._release.arch, content, task, level=self._settings.level, threads=self._settings.jobs
                 )
             others = [item for item in self._release.artifacts if item is not canonicals[0]]
-            others.sort(key=_order)
+            others.sort(key=order_of_telling)
             compressed = self._tell_others(content, canonical, others)
             self._staging.set_manifest(rungs.canonical_manifest(compressed))
         finally:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from rehydrator.dehydrate import order_of_telling
+from rehydrator.manifest.schema import Identity
+from rehydrator.release.artifact import Artifact
 from tests.support import stores
 from tests.support.cli import fails, fine, leftovers, run
 from tests.support.disks import MIB, metal_disk, random_sparse, shuffled, sibling, with_gpt
@@ -320,3 +323,10 @@ def test_progress(small_store: Path, tmp_path: Path, style: str) -> None:
         assert sum(event["event"] == "finished" and event["ok"] for event in events) == 4
     else:
         assert sum("sha256 ok" in line for line in lines) == 4
+
+
+def test_what_others_are_told_from_comes_first() -> None:
+    kinds = [("metal", "iso"), ("metal", "pxe"), ("aws", "vmdk.xz"), ("qemu", "qcow2.xz"), ("metal", "4k.raw.xz")]
+    found = [Artifact(Identity(platform, "x86_64", kind, "disk", "44"), Path(kind), "") for platform, kind in kinds]
+    told = [item.identity.format for item in sorted(found, key=order_of_telling)]
+    assert told == ["qcow2.xz", "vmdk.xz", "4k.raw.xz", "pxe", "iso"]
