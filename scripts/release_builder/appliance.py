@@ -105,8 +105,9 @@ class ApplianceWorkshop:
         options = self._options
         platforms = [*disks, *([LIVE] if options.selection.live else [])]
         arguments = {
-            "arch": options.architecture.name, "era": options.era, "content": options.content,
-            "build_id": options.build_id, "cloud_size": options.cloud_size, "ibmcloud_size": options.ibmcloud_size,
+            "arch": options.architecture.name, "era": options.era, "live_options": options.live_options,
+            "content": options.content, "build_id": options.build_id,
+            "cloud_size": options.cloud_size, "ibmcloud_size": options.ibmcloud_size,
             "platforms": ",".join(platforms), "packages": {
                 "tree": _file_names(self._fetched.tree), "support": _file_names(self._fetched.support),
                 "zipl": [path.name for path in self._fetched.zipl],

@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--era", choices=list(era2021.ERAS), default="osbuild",
                         help="which build system to imitate (default: osbuild); in 2021 the disks of metal, metal4k "
                         "and qemu were made apart and the others edited from qemu's")  # fmt: skip
+    result.add_argument("--live-options", default="-comp zstd", metavar="OPTIONS",
+                        help="how mksquashfs makes the live root file system, as image.json's live-rootfs-fsoptions "
+                        "does (default: %(default)s)")  # fmt: skip
     result.add_argument("--base-url", default="https://builds.example.com/prod/streams/testing/builds",
                         help="where stream metadata says that builds are")  # fmt: skip
     result.add_argument("--xz-level", type=int, choices=range(10), default=9, metavar="N",
@@ -85,6 +88,7 @@ def _options(args: argparse.Namespace, selection: Selection) -> Options:
         cloud_size=args.cloud_size,
         ibmcloud_size=args.ibmcloud_size,
         era=args.era,
+        live_options=tuple(args.live_options.split()),
         selection=selection,
         base_url=args.base_url,
         xz_level=args.xz_level,

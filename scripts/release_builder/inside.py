@@ -72,7 +72,8 @@ def _make(request: dict[str, Any]) -> dict[str, object]:
     options = Options(
         out=top, content=request["content"], build_id=request["build_id"],
         cloud_size=request["cloud_size"], ibmcloud_size=request["ibmcloud_size"],
-        era=request["era"], selection=selection, base_url="", xz_level=0, keep_work=False, sign=False,
+        era=request["era"], live_options=tuple(request["live_options"]),
+        selection=selection, base_url="", xz_level=0, keep_work=False, sign=False,
     )  # fmt: skip
     runner = Runner({"HOME": "/root", "PATH": "/usr/sbin:/usr/bin"})
     kit = Kit(runner, Loops(runner), Steps(), work)

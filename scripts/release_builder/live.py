@@ -30,6 +30,7 @@ class LiveInput:
     deployment: Deployment
     metal: Image
     metal4k: Image
+    options: tuple[str, ...]  # mksquashfs's
 
 
 def build_live(kit: Kit, target: Target, source: LiveInput) -> list[Artifact]:
@@ -120,7 +121,8 @@ def _squashfs(kit: Kit, source: LiveInput, output: Path) -> None:
         image = Image(kit.work / "live-metal.raw")
         copy_sparse(kit.runner, source.metal.path, image.path)
         esp = source.content.esp
-        run_on_disk(kit, image, "squashfs", source=str(esp) if esp.exists() else "", output=str(output))
+        run_on_disk(kit, image, "squashfs", source=str(esp) if esp.exists() else "", output=str(output),
+                    arguments=source.options)  # fmt: skip
         image.path.unlink()
 
 

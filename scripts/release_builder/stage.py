@@ -54,7 +54,7 @@ class Request:
     architecture: str = ""
     device: str = ""  # the whole disk's
     location: int = 0  # of the boot partition on it
-    arguments: tuple[str, ...] = ()  # kernel arguments
+    arguments: tuple[str, ...] = ()  # kernel arguments, or those of the program that makes `output`
 
 
 @cache
@@ -276,7 +276,7 @@ def stage_squashfs(request: Request) -> None:
             kernel = next(top.glob(pattern))
             (top / "boot" / kernel.name).hardlink_to(kernel)
         _call("mksquashfs", top, request.output, "-root-becomes", top, "-wildcards", "-no-recovery", "-no-progress",
-              "-comp", "zstd")  # fmt: skip
+              *request.arguments)  # fmt: skip
 
 
 def stage_osmet(request: Request) -> None:

@@ -33,6 +33,7 @@ class Options:
     cloud_size: int
     ibmcloud_size: int
     era: str
+    live_options: tuple[str, ...]  # mksquashfs's
     selection: Selection
     base_url: str
     xz_level: int
@@ -117,7 +118,8 @@ class HostWorkshop:
 
     def live(self, target: Target) -> list[Artifact]:
         """Make the live artifacts."""
-        source = live.LiveInput(self._content, self._deployment, self._made["metal"], self._made["metal4k"])
+        metal, metal4k = self._made["metal"], self._made["metal4k"]
+        source = live.LiveInput(self._content, self._deployment, metal, metal4k, self._options.live_options)
         return live.build_live(self._kit, target, source)
 
     def _check_sizes(self) -> None:
