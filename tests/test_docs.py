@@ -27,9 +27,8 @@ MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 HACKING = (ROOT / "HACKING.md").read_text(encoding="utf-8")
-DOCUMENTS = [
-    path.read_text(encoding="utf-8") for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
-]
+PATHS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [path.read_text(encoding="utf-8") for path in PATHS]
 
 
 def structs_in(kind: msgspec.inspect.Type, above: tuple[type, ...] = ()) -> Iterator[msgspec.inspect.StructType]:
@@ -179,7 +178,28 @@ def test_exit_codes_in_help() -> None:
 
 
 def test_containers() -> None:
-    assert rows(README, "container") == [item.name for item in FORMATS]
+    names = [item.name for item in FORMATS]
+    assert rows(README, "container") == names
+    assert rows((ROOT / "docs" / "formats.md").read_text(encoding="utf-8"), "format") == names
+
+
+def test_errors_are_told_as_they_are() -> None:
+    """Each message of the document about trouble is in the code."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    told = [line.split(" | ")[0] for line in re.findall(r"^\| `.*", text, re.MULTILINE)]
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rehydrator").rglob("*.py"))
+    messages = [message for cell in told for message in re.findall(r"`([^`]+)`", cell)]
+    assert len(messages) > 20
+    assert [message for message in messages if message not in code and message not in list(Rung)] == []
+
+
+def test_places_in_the_code_are_there() -> None:
+    """What the document about platforms names, file and name, exists."""
+    text = (ROOT / "docs" / "adding-a-platform.md").read_text(encoding="utf-8")
+    found = re.findall(r"\| (?:`(\w+)` in )?`((?:rehydrator|scripts)/[\w/]+\.py)`", text)
+    assert len(found) == 5
+    for name, path in found:
+        assert name in (ROOT / path).read_text(encoding="utf-8")
 
 
 def shown(name: str) -> list[str]:
@@ -236,13 +256,12 @@ def test_figures_are_of_the_fixture(real_store: Path) -> None:
         assert float(stored) == pytest.approx(listed[name]["stored_size"] / 1024, rel=0.25), "run scripts/demo --readme"
 
 
-@pytest.mark.parametrize("document", [README, HACKING, MANIFEST, STORE], ids=["README", "HACKING", "manifest", "store"])
-def test_links_lead_somewhere(document: str) -> None:
-    places = {README: ROOT, HACKING: ROOT}
-    here = places.get(document, ROOT / "docs")
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.name))
+def test_links_lead_somewhere(path: Path) -> None:
+    document = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", document):
         name, _, anchor = target.partition("#")
-        text = (here / name).read_text(encoding="utf-8") if name else document
+        text = (path.parent / name).read_text(encoding="utf-8") if name else document
         headings = {
             re.sub(r"[^\w-]", "", line.lower().replace(" ", "-")) for line in re.findall(r"^#+ (.*)$", text, re.M)
         }
