@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
+from rehydrator.codecs.compressing import Compressor
 from rehydrator.codecs.lzma2 import slots
 from rehydrator.disk.extents import Data
-from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
+from rehydrator.disk.sink import HashSink, Sink, Tee, copy
 from rehydrator.disk.source import Source
 from rehydrator.engines.direct import Engine, artifact_source, edited_disk, shipped_source
 from rehydrator.errors import MismatchError, OutputError, RehydratorError, UnsupportedError, UsageError
-from rehydrator.layers.c_tar import BLOCKSIZE
+from rehydrator.layers.base import CompressionLayer
+from rehydrator.layers.table import layer_for
 from rehydrator.manifest.schema import File, Manifest
 from rehydrator.progress import Progress, Task
-from rehydrator.store.depot import Depot, Signature
-from rehydrator.together import AT_ONCE, side_by_side
+from rehydrator.release.formats import parse_format
+from rehydrator.store.depot import Depot
+from rehydrator.together import AT_ONCE
 
+_NOT_COMPARED = "written, sha256 not compared"
 _SECONDS = re.compile(r"[0-9]{1,18}")
 
 
 class Options(msgspec.Struct, frozen=True):
     """``validate`` compares the sha256 of what was written; size is always compared. ``engine`` replays the edits.
 
-    ``compressed`` asks for the files as they were shipped, ``signatures`` for their detached signatures as well. Of
-    files that go to places of their own, ``jobs`` are made at once.
+    Files come as the release gives a sha256 for them. ``compressed`` asks for them as they were shipped instead,
+    ``bare`` for all of them without an outer compression, which ``compressor`` then puts around. ``signatures`` asks
+    for the detached signatures of the shipped files as well. Of files that go to places of their own, ``jobs`` are made
+    at once.
     """
 
     validate: bool = True
@@ -37,6 +44,8 @@ class Options(msgspec.Struct, frozen=True):
     signatures: bool = False
     engine: Engine = edited_disk
     jobs: int = 1
+    bare: bool = False
+    compressor: Compressor | None = None
 
 
 def files_at_once(wanted: int | None, count: int, engine: Engine, *, compressed: bool) -> int:
@@ -65,12 +74,31 @@ class TaskSink(Sink):
         self._task.advance(length)
 
 
-def emit(manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progress, options: Options) -> None:
-    """Send an artifact's file to sinks and compare size and digest with the manifest.
+def emit(manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progress, options: Options) -> str | None:
+    """Send an artifact's file to sinks and compare size and digest with the manifest; return the sha256.
 
-    Raises MismatchError when they differ; the caller must then not let the output count. Raises UnsupportedError where
-    the shipped file is asked for and the store does not know how to compress it.
+    That is None where it was not computed. Raises MismatchError when they differ; the caller must then not let the
+    output count. Raises UnsupportedError where the shipped file is asked for and the store does not know how to
+    compress it. ``compressor`` is left to the caller.
+
+    Where a compression is to be taken off, but only the compressed file has a published sha256, that is made first and
+    compared.
     """
+    compressions = _compressions(manifest) if options.bare else 0
+    if not compressions:
+        return _emit_published(manifest, depot, out, progress, options)
+    if options.validate:
+        _emit_published(manifest, depot, [], progress, msgspec.structs.replace(options, bare=False))
+    source = artifact_source(manifest, depot, engine=options.engine, without=compressions)
+    with progress.task(product_name(manifest, options), source.size) as task, closing(_hash_sink(options)) as sha256:
+        copy(source, Tee(TaskSink(task), sha256, *out))
+        task.note = f"sha256 of {manifest.content.name} ok" if options.validate else _NOT_COMPARED
+        return sha256.hexdigest()
+
+
+def _emit_published(
+    manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progress, options: Options
+) -> str | None:
     expected = file_of(manifest, options)
     with progress.task(expected.name, expected.size) as task:
         try:
@@ -78,10 +106,42 @@ def emit(manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progre
             source = make(manifest, depot, engine=options.engine)
             if source.size != expected.size:
                 raise _mismatch(expected, expected.size, source.size, "size")
-            _copy_and_compare(source, expected, out, task, options)
+            sha256 = _copy_and_compare(source, expected, out, task, options)
         except RehydratorError as error:
             raise error.located(expected.name) from error
-        task.note = "sha256 ok" if options.validate else "written, sha256 not compared"
+        task.note = "sha256 ok" if options.validate else _NOT_COMPARED
+        return sha256
+
+
+def product_name(manifest: Manifest, options: Options) -> str:
+    """Return the name of an artifact's file as it was asked for, without the suffix of ``compressor``.
+
+    Raises UnsupportedError where the store can't give it so.
+    """
+    name = file_of(manifest, options).name
+    suffix = parse_format(manifest.artifact.format).suffix
+    if not options.bare or manifest.peeled or not suffix:
+        return name
+    if not _compressions(manifest):
+        raise UnsupportedError(
+            f"{name} can't be decompressed: the store holds it as it is",
+            hint="Leave out --decompress and --compress for this file; 'rehydrator info' tells its rung and layers",
+        )
+    return name.removesuffix(suffix)
+
+
+def product_size(manifest: Manifest, depot: Depot, options: Options) -> int:
+    """Return the size of an artifact's file as it was asked for, before ``compressor``."""
+    compressions = _compressions(manifest) if options.bare else 0
+    if not compressions:
+        return file_of(manifest, options).size
+    return artifact_source(manifest, depot, engine=options.engine, without=compressions).size
+
+
+def _compressions(manifest: Manifest) -> int:
+    """Return how many of the outermost layers are compressions."""
+    is_one = (isinstance(layer_for(record), CompressionLayer) for record in manifest.layers)
+    return sum(1 for _layer in itertools.takewhile(bool, is_one))
 
 
 def file_of(manifest: Manifest, options: Options) -> File:
@@ -96,19 +156,22 @@ def file_of(manifest: Manifest, options: Options) -> File:
     return manifest.shipped
 
 
-def _copy_and_compare(source: Source, expected: File, out: Sequence[Sink], task: Task, options: Options) -> None:
+def _copy_and_compare(source: Source, expected: File, out: Sequence[Sink], task: Task, options: Options) -> str | None:
     counter = TaskSink(task)
     if not options.validate:
         copy(source, Tee(counter, *out))
-        return
-    sha256 = HashSink() if options.jobs == 1 else HashSink(depth=0)
-    try:
+        return None
+    with closing(_hash_sink(options)) as sha256:
         copy(source, Tee(counter, sha256, *out))
         actual = sha256.hexdigest()
-    finally:
-        sha256.close()
     if actual != expected.sha256:
         raise _mismatch(expected, expected.sha256, actual, "sha256")
+    return actual
+
+
+def _hash_sink(options: Options) -> HashSink:
+    """Return what hashes a file: in a thread of its own unless other files keep the processors busy."""
+    return HashSink() if options.jobs == 1 else HashSink(depth=0)
 
 
 def _mismatch(file: File, expected: object, actual: object, what: str) -> MismatchError:
@@ -129,67 +192,6 @@ def made_directory(directory: Path) -> None:
         raise OutputError(f"cannot be created: {error.strerror}", path=directory) from error
 
 
-def to_directory(
-    manifests: Sequence[Manifest], depot: Depot, directory: Path, progress: Progress, options: Options
-) -> list[Path]:
-    """Write each artifact into ``directory`` under its upstream name; return the paths.
-
-    A file that exists is replaced, once the new one is complete and compared. A signature follows its file.
-    """
-    files = _files(manifests, options)
-    signatures = _signatures(manifests, depot, options)
-    made_directory(directory)
-    told = {file.name: signature for file, signature in zip(files, signatures, strict=True)}
-
-    def write(manifest: Manifest, shared: Depot) -> list[Path]:
-        path = directory / file_of(manifest, options).name
-        with FileSink(path) as sink:
-            emit(manifest, shared, [sink], progress, options)
-            progress.check()
-            sink.commit()
-        signature = told[path.name]
-        if signature is None:
-            return [path]
-        with FileSink(directory / signature.name) as sink:
-            sink.write(signature.data)
-            sink.commit()
-        return [path, directory / signature.name]
-
-    made = side_by_side(manifests, depot, write, options.jobs, progress)
-    return [path for paths in made for path in paths]
-
-
-def to_stream(manifest: Manifest, depot: Depot, stream: BinaryIO, progress: Progress, options: Options) -> None:
-    """Write one artifact to an open stream."""
-    emit(manifest, depot, [StreamSink(stream, "standard output")], progress, options)
-
-
-def to_tar(manifests: Sequence[Manifest], depot: Depot, stream: BinaryIO, progress: Progress, options: Options) -> None:
-    """Write several files as a GNU tar stream; without its trailer unless all of them are right."""
-    files = _files(manifests, options)
-    signatures = _signatures(manifests, depot, options)
-    sink = StreamSink(stream, "standard output")
-    for manifest, file, signature in zip(manifests, files, signatures, strict=True):
-        sink.write(tar_header(file.name, file.size))
-        emit(manifest, depot, [sink], progress, options)
-        sink.skip(-file.size % BLOCKSIZE)
-        if signature is not None:
-            sink.write(tar_header(signature.name, len(signature.data)) + signature.data)
-            sink.skip(-len(signature.data) % BLOCKSIZE)
-    sink.skip(2 * BLOCKSIZE)
-
-
-def tar_header(name: str, size: int) -> bytes:
-    """Return the tar header of a file: owned by root, mode 0644, at the time of ``SOURCE_DATE_EPOCH`` or zero."""
-    import tarfile  # noqa: PLC0415 - importing it takes longer than much of what is asked for, mostly without a tar
-
-    info = tarfile.TarInfo(name)
-    info.size = size
-    info.mode = 0o644
-    info.mtime = source_date_epoch() or 0
-    return info.tobuf(tarfile.GNU_FORMAT)
-
-
 def source_date_epoch() -> int | None:
     """Return ``SOURCE_DATE_EPOCH``, None where it is not set. Raises UsageError for what is no number."""
     value = os.environ.get("SOURCE_DATE_EPOCH")
@@ -202,28 +204,3 @@ def check(manifest: Manifest, depot: Depot, progress: Progress, options: Options
     """Rehydrate an artifact to nowhere and compare its digest; ``compressed``: as shipped, where that is exact."""
     compressed = options.compressed and manifest.exact
     emit(manifest, depot, [], progress, msgspec.structs.replace(options, compressed=compressed))
-
-
-def _files(manifests: Sequence[Manifest], options: Options) -> list[File]:
-    """Return the files that are asked for, all of which can be given and have names of their own."""
-    files = [file_of(manifest, options) for manifest in manifests]
-    seen: set[str] = set()
-    for file in files:
-        if file.name in seen:
-            raise UsageError("two artifacts have the same file name", actual=file.name)
-        seen.add(file.name)
-    return files
-
-
-def _signatures(manifests: Sequence[Manifest], depot: Depot, options: Options) -> list[Signature | None]:
-    """Return the signatures of the shipped files where they are asked for; one that is missing is an error."""
-    if not options.signatures:
-        return [None] * len(manifests)
-    signatures = [depot.signature(manifest) for manifest in manifests]
-    missing = [item.shipped.name for item, found in zip(manifests, signatures, strict=True) if found is None]
-    if missing:
-        raise UsageError(
-            f"the store holds no signature of {', '.join(missing)}",
-            hint="The release had none beside these files; leave out --signatures for them",
-        )
-    return signatures

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from rehydrator.codecs import seekable
+from rehydrator.destination import to_directory
 from rehydrator.disk.convoy import Convoy
 from rehydrator.disk.source import BytesSource
 from rehydrator.errors import MismatchError
 from rehydrator.manifest.schema import File, Manifest
 from rehydrator.progress import Progress
-from rehydrator.rehydrate import Options, emit, to_directory
+from rehydrator.rehydrate import Options, emit
 from rehydrator.store.depot import Depot
 from rehydrator.store.reader import Store
 from rehydrator.together import side_by_side

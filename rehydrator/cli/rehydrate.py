@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from rehydrator import minimal
 from rehydrator import rehydrate as flow
@@ -20,9 +19,12 @@ from rehydrator.cli.common import (
     store_option,
 )
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
+from rehydrator.codecs.compressing import Compressor
+from rehydrator.destination import Target, archive_at, write
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import UsageError
 from rehydrator.manifest.schema import Manifest
+from rehydrator.oci.labels import made_at
 from rehydrator.oci.reference import Location
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.selection import Choice, architectures, choose
@@ -39,6 +41,14 @@ from rehydrator.store.reader import Store
 @click.option("--all", "everything", is_flag=True, help="Every artifact.")
 @click.option(
     "--compressed", is_flag=True, help="The files as shipped, compressed again; for those that 'info' calls exact."
+)
+@click.option("--decompress", is_flag=True, help="All files without an outer compression, whatever the release has.")
+@click.option(
+    "--compress",
+    "compressor",
+    type=click.Choice([item.value for item in Compressor]),
+    callback=lambda _context, _option, value: Compressor(value) if value else None,
+    help="Compress the files, or the archive, anew: not to the bytes that were shipped.",
 )
 @click.option("--signatures", is_flag=True, help="Also the detached signatures of the shipped files.")
 @arch_option
@@ -58,6 +68,8 @@ def rehydrate(
     rootfs_url: str,
     everything: bool,
     compressed: bool,
+    decompress: bool,
+    compressor: Compressor | None,
     signatures: bool,
     arch: str | None,
     skip_validate: bool,
@@ -70,9 +82,14 @@ def rehydrate(
 ) -> None:
     """Give files of the release back, bit for bit.
 
-    DEST is a directory, or '-' for standard output (several files become a tar stream). Files have their
-    upstream names, without outer compression where the release publishes an uncompressed sha256. Each is written
-    under a temporary name and appears only after its sha256 was compared.
+    DEST is a directory, '-' for standard output, where several files become a tar archive, or the name of such an
+    archive: it ends with .tar, .tar.xz, .tar.gz or .tar.zst. Each file, and each archive, is written under a temporary
+    name and appears only after every sha256 was compared. Archives are the same each time; their files have the time
+    $SOURCE_DATE_EPOCH, by default that of the release's metadata.
+
+    Files have their upstream names, without outer compression where the release publishes an uncompressed sha256. With
+    --decompress all of them are without; where only the compressed file has a sha256, that is made first and compared.
+    With --compress all of them are compressed anew, on all processors, and their names get the suffix.
 
     With --compressed they have the bytes that were shipped and signed. That takes the compressor's time and memory:
     xz -9 takes 0.7 GiB, where several blocks are made at once 1 GiB each, and no more than a quarter of this machine's
@@ -90,6 +107,10 @@ def rehydrate(
         raise UsageError("--rootfs-url is for --minimal-iso")
     if minimal_iso and dest == "-" and not choice.empty:
         raise UsageError("the minimal ISO goes to standard output alone", hint="Name a directory instead of '-'")
+    if minimal_iso and (compressor is not None or archive_at(Path(dest), None)):
+        raise UsageError("the minimal ISO goes to a directory or to standard output as it is")
+    if compressed + decompress + (compressor is not None) > 1:
+        raise UsageError("only one of --compressed, --decompress and --compress can be fulfilled")
     if dest == "-":
         check_standard_output()
     progress = make_progress(style)
@@ -101,15 +122,18 @@ def rehydrate(
             return
         chosen = choose(store, arches, choice)
         with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
-            options = flow.Options(not skip_validate, compressed=compressed, signatures=signatures, engine=replay)
-            if dest != "-":
-                at_once = flow.files_at_once(jobs, len(chosen), replay, compressed=compressed)
-                options = msgspec.structs.replace(options, jobs=at_once)
-                flow.to_directory(chosen, store, Path(dest), progress, options)
-            elif len(chosen) == 1 and not signatures:
-                flow.to_stream(chosen[0], store, sys.stdout.buffer, progress, options)
-            else:
-                flow.to_tar(chosen, store, sys.stdout.buffer, progress, options)
+            options = flow.Options(
+                validate=not skip_validate,
+                compressed=compressed,
+                signatures=signatures,
+                engine=replay,
+                jobs=flow.files_at_once(jobs, len(chosen), replay, compressed=compressed or compressor is not None),
+                bare=decompress or compressor is not None,
+                compressor=compressor,
+            )
+            mtime = made_at(store, flow.source_date_epoch())
+            target = Target(dest, mtime, sys.stdout.buffer if dest == "-" else None)
+            write(target, chosen, store, progress, options)
 
 
 def _minimal(dest: str, isos: list[Manifest], store: Store, rootfs_url: str, progress: Progress) -> None:

@@ -168,7 +168,7 @@ class FileSink(Sink):
         self.path = path
         self._sparse = sparse
         self._temporary = f".{path.name}.{secrets.token_hex(4)}.part"
-        self._size = 0
+        self.size = 0
         self._fd = -1
         self._directory = -1
 
@@ -177,8 +177,8 @@ class FileSink(Sink):
         view = memoryview(data)
         try:
             while view:
-                written = os.pwrite(self._fd, view, self._size)
-                self._size += written
+                written = os.pwrite(self._fd, view, self.size)
+                self.size += written
                 view = view[written:]
         except OSError as error:
             raise _output_error(error, str(self.path)) from error
@@ -186,7 +186,7 @@ class FileSink(Sink):
     def skip(self, length: int) -> None:
         """Leave a hole, or write zeros where the file is not to be sparse."""
         if self._sparse:
-            self._size += length
+            self.size += length
             return
         for _ in range(length // CHUNK):
             self.write(_ZEROS)
@@ -199,7 +199,7 @@ class FileSink(Sink):
         """
         self.path = path or self.path
         try:
-            os.ftruncate(self._fd, self._size)
+            os.ftruncate(self._fd, self.size)
             os.fsync(self._fd)
             self._check_name()
             os.replace(self._temporary, self.path.name, src_dir_fd=self._directory, dst_dir_fd=self._directory)

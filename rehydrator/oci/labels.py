@@ -26,6 +26,15 @@ def created_of(store: Store, created: int | None) -> str:
     return datetime.fromtimestamp(created or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def made_at(store: Store, created: int | None) -> int:
+    """Return the same in seconds since 1970; 0 where the release's metadata tells no time that can be read."""
+    try:
+        told = datetime.fromisoformat(created_of(store, created))
+        return max(int(told.replace(tzinfo=told.tzinfo or UTC).timestamp()), 0)
+    except (ValueError, OverflowError):
+        return 0
+
+
 def labels_of(store: Store, created: str) -> dict[str, str]:
     """Return the labels that tell what is in a store."""
     releases = sorted({store.arch(arch).release for arch in store.architectures})

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from rehydrator.boot.bls import platforms_of
 from rehydrator.check import check
+from rehydrator.destination import to_directory
 from rehydrator.errors import RehydratorError
 from rehydrator.manifest.schema import Manifest
 from rehydrator.progress import Style, make_progress
-from rehydrator.rehydrate import Options, to_directory
+from rehydrator.rehydrate import Options
 from rehydrator.release.naming import platform_id
 from rehydrator.selection import ALL, Choice, architectures, choose, short_name
 from rehydrator.store.reader import Store
