@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from rehydrator.destination import Written
 from rehydrator.disk.sink import FileSink, Sink, StreamSink, Tee, copy
 from rehydrator.engines.direct import artifact_source
 from rehydrator.errors import RehydratorError
@@ -25,8 +26,8 @@ def minimal_name(manifest: Manifest) -> str:
 
 def to_directory(
     manifests: Sequence[Manifest], depot: Depot, directory: Path, progress: Progress, rootfs_url: str
-) -> list[Path]:
-    """Write the minimal ISO of each live ISO; return the paths. One that exists is replaced once the new one is whole.
+) -> list[Written]:
+    """Write the minimal ISO of each live ISO; return the files. One that exists is replaced once the new one is whole.
 
     Raises the errors of :func:`~rehydrator.live.minimal.minimal_iso`.
     """
@@ -37,7 +38,7 @@ def to_directory(
         with FileSink(path) as sink:
             _emit(manifest, depot, sink, progress, rootfs_url)
             sink.commit()
-        written.append(path)
+        written.append(Written(str(path), sink.size, None))
     return written
 
 

@@ -48,7 +48,7 @@ class Options(msgspec.Struct, frozen=True):
     compressor: Compressor | None = None
 
 
-def files_at_once(wanted: int | None, count: int, engine: Engine, *, compressed: bool) -> int:
+def files_at_once(wanted: int | None, count: int, engine: Engine, options: Options) -> int:
     """Return how many of ``count`` files to make at once, where ``wanted`` is what was asked for.
 
     By default so many that they share what is decoded of the canonical. Compressors take memory, and so much time that
@@ -56,7 +56,8 @@ def files_at_once(wanted: int | None, count: int, engine: Engine, *, compressed:
     """
     if engine is not edited_disk:
         return 1
-    return min(wanted or (slots() if compressed else AT_ONCE), max(count, 1))
+    compresses = options.compressed or options.compressor is not None
+    return min(wanted or (slots() if compresses else AT_ONCE), max(count, 1))
 
 
 class TaskSink(Sink):

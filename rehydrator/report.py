@@ -253,11 +253,9 @@ def info_text(item: ArtifactReport) -> Iterator[str]:
     yield f"  literal bytes {item.literal_bytes}"
 
 
-def dehydration_table(store: Store) -> Iterator[str]:
-    """Lines that ``build dehydrate`` ends with."""
-    artifacts = [artifact_report(item, store) for arch in store.architectures for item in store.manifests(arch)]
+def dehydration_table(artifacts: Sequence[ArtifactReport], size: int) -> Iterator[str]:
+    """Lines that ``build dehydrate`` ends with; ``size`` is that of the store."""
     head = ("ARTIFACT", "RUNG", "SHIPPED", "STORED")
     rows = [(item.name, item.rung, human(item.shipped_size), human(item.stored_size)) for item in artifacts]
-    total = sum(file.size for file in store.files())
-    rows.append(("total", "", human(sum(item.shipped_size for item in artifacts)), human(total)))
+    rows.append(("total", "", human(sum(item.shipped_size for item in artifacts)), human(size)))
     yield from _table([head, *rows], frozenset({2, 3}))

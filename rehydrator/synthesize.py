@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from rehydrator.destination import Written
 from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
 from rehydrator.disk.source import Source
 from rehydrator.edits.table import Edit
@@ -57,8 +58,8 @@ def _no_blobs(name: str) -> bytes:
     raise StoreDamagedError("a synthesized image has no blobs", actual=name)
 
 
-def to_directory(made: Synthesis, directory: Path) -> str:
-    """Write the file into ``directory``; return a line with its sha256 and path, as sha256sum prints it."""
+def to_directory(made: Synthesis, directory: Path) -> Written:
+    """Write the file into ``directory``."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,7 +68,7 @@ def to_directory(made: Synthesis, directory: Path) -> str:
     with FileSink(path) as sink:
         digest = _write(made, sink)
         sink.commit()
-    return f"{digest}  {path}"
+    return Written(str(path), made.content.size, digest)
 
 
 def to_stream(made: Synthesis, stream: BinaryIO) -> None:

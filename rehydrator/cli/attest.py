@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from rehydrator.cli.common import access_options, opened_store, store_location
+from rehydrator.cli.common import access_options, opened_store, output_option, show, store_location
 from rehydrator.disk.sink import FileSink
 from rehydrator.errors import OutputError
 from rehydrator.oci.labels import created_of
 from rehydrator.oci.layout import Layout
 from rehydrator.oci.reference import Location, parse_layout
 from rehydrator.rehydrate import source_date_epoch
+from rehydrator.results import DocumentsResult
 from rehydrator.trust.sbom import runtime_sbom
 from rehydrator.trust.statement import statement_of
 
@@ -26,7 +27,8 @@ SBOM = "rehydrator.spdx.json"
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also state the digest of this image.")
 @access_options
-def attest(location: Location, directory: Path, image: str | None) -> None:
+@output_option()
+def attest(location: Location, directory: Path, image: str | None, form: str) -> None:
     """Write what is in a store, and what runs it, as documents that can be signed.
 
     DIR gets rehydrator.intoto.json, an in-toto statement with SLSA provenance: the sha256 of every file that the store
@@ -49,4 +51,5 @@ def attest(location: Location, directory: Path, image: str | None) -> None:
         with FileSink(directory / name, sparse=False) as file:
             file.write(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
             file.commit()
-        click.echo(directory / name)
+    paths = [str(directory / name) for name in documents]
+    show(DocumentsResult(files=paths), form, paths)

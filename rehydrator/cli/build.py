@@ -16,7 +16,9 @@ from rehydrator.cli.common import (
     gathering,
     jobs_option,
     opened_store,
+    output_option,
     progress_option,
+    show,
     store_location,
 )
 from rehydrator.errors import UsageError
@@ -25,7 +27,8 @@ from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.rehydrate import source_date_epoch
 from rehydrator.release.artifact import Inputs
 from rehydrator.release.inputs import Selection, read_inputs
-from rehydrator.report import dehydration_table
+from rehydrator.report import dehydration_table, store_report
+from rehydrator.results import DehydrationResult, ImageResult
 from rehydrator.store.publishing import check_free
 from rehydrator.store.reader import Store
 
@@ -89,6 +92,7 @@ selection_options = gathering(
 @jobs_option("How many files to work on at once. Default: number of processors.")
 @dehydration_options
 @access_options
+@output_option()
 @progress_option
 def dehydrate(
     inputs: tuple[Location, ...],
@@ -96,6 +100,7 @@ def dehydrate(
     selection: Selection,
     jobs: int | None,
     settings: flow.Settings,
+    form: str,
     style: Style,
 ) -> None:
     """Turn releases into a store.
@@ -112,7 +117,7 @@ def dehydrate(
             item if isinstance(item, Path) else stack.enter_context(_fetched(item, selection, progress))
             for item in inputs
         ]
-        make_store(read_inputs(given, selection), store, at_once(settings, jobs), progress)
+        make_store(read_inputs(given, selection), store, at_once(settings, jobs), form, progress)
 
 
 def _fetched(reference: Reference, selection: Selection, progress: Progress) -> AbstractContextManager[Inputs]:
@@ -123,12 +128,18 @@ def _fetched(reference: Reference, selection: Selection, progress: Progress) -> 
     return fetched_release(reference, access(), selection.has, progress)
 
 
-def make_store(inputs: Inputs, store: Path, settings: flow.Settings, progress: Progress) -> None:
+def make_store(inputs: Inputs, store: Path, settings: flow.Settings, form: str, progress: Progress) -> None:
     """Dehydrate, and tell what came of it."""
     report = flow.dehydrate(inputs, store, settings, progress)
     with Store(store) as published:
-        for line in dehydration_table(published):
-            click.echo(line)
+        manifests = [item for arch in published.architectures for item in published.manifests(arch)]
+        document = DehydrationResult(
+            store=str(store),
+            size=sum(file.size for file in published.files()),
+            artifacts=store_report(manifests, published).artifacts,
+            notes=report.notes,
+        )
+    show(document, form, dehydration_table(document.artifacts, document.size))
     for note in report.notes:
         click.echo(f"note: {note}", err=True)
 
@@ -139,8 +150,9 @@ def make_store(inputs: Inputs, store: Path, settings: flow.Settings, progress: P
 @click.option("--base", required=True, metavar="oci:DIRECTORY[:TAG]", help="The image to put the store into.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Add a label, or change one. Repeatable.")
 @access_options
+@output_option()
 @progress_option
-def image(location: Location, target: str, base: str, labels: tuple[str, ...], style: Style) -> None:
+def image(location: Location, target: str, base: str, labels: tuple[str, ...], form: str, style: Style) -> None:
     """Put a store into a container image.
 
     The image has the layers of the base, a layer for each architecture's canonical disk and one for everything else. It
@@ -155,7 +167,7 @@ def image(location: Location, target: str, base: str, labels: tuple[str, ...], s
     progress = make_progress(style)
     with opened_store(location, progress) as store:
         made = build_image(store, parse_layout(base), parse_layout(target), settings, progress)
-    click.echo(made.digest)
+    show(ImageResult(reference=target, digest=made.digest), form, [made.digest])
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -5,24 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
 from rehydrator.check import check as check_image
 from rehydrator.checks.report import render
+from rehydrator.cli.common import output_option, show
 from rehydrator.errors import ExitCode
 
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--platform", metavar="PLATFORM", default="", help="What the image should be. Default: its name tells.")
-@click.option(
-    "--output",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Form of the report.",
-)
+@output_option()
 def check(image: Path, platform: str, form: str) -> None:
     """Check the boot health of one image of any architecture.
 
@@ -33,10 +26,6 @@ def check(image: Path, platform: str, form: str) -> None:
     looked into.
     """
     report = check_image(image, platform)
-    if form == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-    else:
-        for line in render(report):
-            click.echo(line)
+    show(report, form, render(report))
     if not report.healthy:
         raise click.exceptions.Exit(ExitCode.MISMATCH)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=msgspec.Struct)
+
+TEXT = "text"
+JSON = "json"
 
 
 class LazyGroup(click.Group):
@@ -173,7 +176,31 @@ progress_option = click.option(
     help="How to show progress on standard error.",
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (versioned by its 'schema').")
+
+def output_option(*forms: str) -> Callable[[F], F]:
+    """Return the option ``--output`` for text, JSON, and further ``forms``."""
+    return click.option(
+        "--output",
+        "form",
+        type=click.Choice([TEXT, JSON, *forms]),
+        default=TEXT,
+        show_default=True,
+        help="Form of what is printed; JSON is versioned by its 'schema'.",
+    )
+
+
+listing_option = gathering(
+    "form",
+    lambda form, as_json: JSON if as_json else form,
+    output_option(),
+    click.option("--json", "as_json", is_flag=True, help="The same as '--output json'."),
+)
+
+
+def show(document: msgspec.Struct, form: str, lines: Iterable[str]) -> None:
+    """Print a document as JSON, or the lines that tell it."""
+    for line in [msgspec.json.format(msgspec.json.encode(document), indent=2).decode()] if form == JSON else lines:
+        click.echo(line)
 
 
 FILES_AT_ONCE = (
@@ -192,8 +219,10 @@ def at_once(settings: S, jobs: int | None) -> S:
     return settings if jobs is None else msgspec.structs.replace(settings, jobs=jobs)
 
 
-def check_standard_output() -> None:
-    """Refuse a standard output that can't take an image. Raises UsageError."""
+def check_standard_output(form: str = TEXT) -> None:
+    """Refuse a standard output that can't take an image, or takes a JSON document. Raises UsageError."""
+    if form == JSON:
+        raise UsageError("standard output can't take files and JSON", hint="Name a directory or an archive")
     if sys.stdout is None:  # closed before the program began
         raise UsageError("standard output is closed")
     if sys.stdout.isatty():

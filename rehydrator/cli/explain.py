@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
-import msgspec
 
-from rehydrator.cli.common import arch_option, opened_store, store_location, store_option
+from rehydrator.cli.common import arch_option, opened_store, output_option, show, store_location, store_option
 from rehydrator.cli.engine import appliance_option
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.explain import against, text
@@ -20,6 +18,8 @@ from rehydrator.explain.peel import opened
 from rehydrator.explain.tree import Report
 from rehydrator.explain.unread import Start
 from rehydrator.oci.reference import Location
+
+HTML = "html"
 
 
 @click.command()
@@ -46,14 +46,7 @@ from rehydrator.oci.reference import Location
     help="Mount file systems that rehydrator does not read in a virtual machine and compare their files.",
 )
 @appliance_option
-@click.option(
-    "--output",
-    "form",
-    type=click.Choice(["text", "json", "html"]),
-    default="text",
-    show_default=True,
-    help="Form of the report.",
-)
+@output_option(HTML)
 def explain(
     images: tuple[Path, ...],
     platform: str | None,
@@ -92,8 +85,8 @@ def explain(
             raise UsageError(
                 "nothing to compare", hint="Name two images, or --platform PLATFORM, or --against STORE FILE"
             )
-        for line in _lines(report, form, text.TextOptions(stat, hexadecimal, extents)):
-            click.echo(line)
+        told = text.TextOptions(stat, hexadecimal, extents)
+        show(report, form, [render_html(report)] if form == HTML else text.render(report, told))
     code = exit_code(report)
     if code:
         raise click.exceptions.Exit(code)
@@ -104,16 +97,6 @@ def _start(appliance: Path | None) -> Start:
     from rehydrator.engines.guestfs.machine import Machine  # noqa: PLC0415 - most runs need none of it
 
     return lambda size: Machine(size, lambda text: click.echo(text, err=True), appliance=appliance)
-
-
-def _lines(report: Report, form: str, options: text.TextOptions) -> Iterator[str]:
-    match form:
-        case "json":
-            yield msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
-        case "html":
-            yield render_html(report)
-        case _:
-            yield from text.render(report, options)
 
 
 def exit_code(report: Report) -> int:

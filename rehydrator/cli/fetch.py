@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,11 +11,21 @@ import click
 from rehydrator import dehydrate as dehydration
 from rehydrator import download as flow
 from rehydrator.cli.build import dehydration_options, make_store
-from rehydrator.cli.common import at_once, gathering, jobs_option, progress_option, trust_options
-from rehydrator.progress import Progress, Style, make_progress
+from rehydrator.cli.common import (
+    JSON,
+    at_once,
+    gathering,
+    jobs_option,
+    output_option,
+    progress_option,
+    show,
+    trust_options,
+)
+from rehydrator.progress import Style, make_progress
 from rehydrator.release.inputs import Selection, read_inputs
 from rehydrator.release.sources import read_sources
 from rehydrator.release.workdir import Wish, WorkDirectory
+from rehydrator.results import BeginningResult, DownloadedFile, DownloadResult, ListedFile
 from rehydrator.store.publishing import check_free
 from rehydrator.transport.client import Client, Patience
 
@@ -59,8 +70,9 @@ retries_option = click.option(
 @work_argument
 @wish_options
 @sources_option
+@output_option()
 @progress_option
-def init(stream: str, work: Path, wish: Wish, sources: Sources, style: Style) -> None:
+def init(stream: str, work: Path, wish: Wish, sources: Sources, form: str, style: Style) -> None:
     """Begin a build: get the metadata of a stream.
 
     STREAM is a name such as fcos-stable, rhcos-4.16 or scos-4.20, an address that begins with https://, or the path of
@@ -68,15 +80,15 @@ def init(stream: str, work: Path, wish: Wish, sources: Sources, style: Style) ->
     brought up to date.
     """
     with Client() as client:
-        _init(stream, work, wish, sources, client, make_progress(style))
+        made = flow.init(stream, work, wish, sources, client, make_progress(style))
+    files = [ListedFile(item.name, item.identity.arch, item.identity.release, item.sha256) for item in made.listed()]
+    show(BeginningResult(stream=made.state.stream, source=made.state.source, files=files), form, [_beginning(made)])
 
 
-def _init(stream: str, work: Path, wish: Wish, sources: Sources, client: Client, progress: Progress) -> WorkDirectory:
-    made = flow.init(stream, work, wish, sources, client, progress)
+def _beginning(made: WorkDirectory) -> str:
     listed = made.listed()
     releases = ", ".join(sorted({f"{item.identity.arch} {item.identity.release}" for item in listed}))
-    click.echo(f"{made.state.stream} from {made.state.source}: {len(listed)} files; {releases}")
-    return made
+    return f"{made.state.stream} from {made.state.source}: {len(listed)} files; {releases}"
 
 
 @click.command()
@@ -84,22 +96,29 @@ def _init(stream: str, work: Path, wish: Wish, sources: Sources, client: Client,
 @signature_options
 @retries_option
 @jobs_option(f"How many files to fetch at once. Default: {_JOBS}.")
+@output_option()
 @progress_option
-def download(work: Path, fetching: flow.Settings, patience: Patience, jobs: int | None, style: Style) -> None:
+def download(
+    work: Path, fetching: flow.Settings, patience: Patience, jobs: int | None, form: str, style: Style
+) -> None:
     """Get the files of a stream, after 'build init'.
 
     Each gets its name when its sha256 is that of the stream metadata and its signature is good. What an interrupted run
     left is used; what is here already is checked again.
     """
     with Client(patience) as client:
-        _download(WorkDirectory(work), at_once(fetching, jobs), client, make_progress(style))
+        fetched = flow.download(WorkDirectory(work), at_once(fetching, jobs), client, make_progress(style))
+    files = [
+        DownloadedFile(item.listed.name, item.listed.sha256, item.signer.fingerprint if item.signer else None)
+        for item in sorted(fetched, key=lambda item: item.listed.name)
+    ]
+    show(DownloadResult(files=files), form, [_downloaded(fetched)])
 
 
-def _download(work: WorkDirectory, settings: flow.Settings, client: Client, progress: Progress) -> None:
-    fetched = flow.download(work, settings, client, progress)
+def _downloaded(fetched: Sequence[flow.Fetched]) -> str:
     signers = sorted({str(item.signer) for item in fetched if item.signer})
     told = f"signed by {'; '.join(signers)}" if signers else "signatures not checked"
-    click.echo(f"{len(fetched)} files are here, sha256 right, {told}")
+    return f"{len(fetched)} files are here, sha256 right, {told}"
 
 
 @click.command()
@@ -119,6 +138,7 @@ def clean(work: Path) -> None:
 @retries_option
 @jobs_option(f"How many files to work on at once. Default: {_JOBS} for the download, then the number of processors.")
 @dehydration_options
+@output_option()
 @progress_option
 def run(
     stream: str,
@@ -130,6 +150,7 @@ def run(
     patience: Patience,
     jobs: int | None,
     settings: dehydration.Settings,
+    form: str,
     style: Style,
 ) -> None:
     """Do it all: init, download, dehydrate and clean.
@@ -139,7 +160,9 @@ def run(
     check_free(store)
     progress = make_progress(style)
     with Client(patience) as client:
-        made = _init(stream, work, wish, sources, client, progress)
-        _download(made, at_once(fetching, jobs), client, progress)
-    make_store(read_inputs([work], Selection()), store, at_once(settings, jobs), progress)
+        made = flow.init(stream, work, wish, sources, client, progress)
+        click.echo(_beginning(made), err=form == JSON)  # the document is the store's
+        fetched = flow.download(made, at_once(fetching, jobs), client, progress)
+        click.echo(_downloaded(fetched), err=form == JSON)
+    make_store(read_inputs([work], Selection()), store, at_once(settings, jobs), form, progress)
     made.remove()

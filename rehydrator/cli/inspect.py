@@ -14,9 +14,11 @@ from rehydrator.cli.common import (
     FILES_AT_ONCE,
     arch_option,
     jobs_option,
-    json_option,
+    listing_option,
     opened_store,
+    output_option,
     progress_option,
+    show,
     store_option,
     trust_options,
 )
@@ -27,6 +29,7 @@ from rehydrator.oci.reference import Location, parse_layout
 from rehydrator.progress import Progress, Style, make_progress
 from rehydrator.rehydrate import Options, files_at_once
 from rehydrator.report import info_text, list_table, store_report
+from rehydrator.results import VerificationResult
 from rehydrator.selection import Choice, architectures, choose
 from rehydrator.trust.gpg import KeyRing
 from rehydrator.trust.stream_check import StreamCheck
@@ -34,36 +37,27 @@ from rehydrator.trust.stream_check import StreamCheck
 
 @click.command("list")
 @arch_option
-@json_option
+@listing_option
 @store_option
-def list_artifacts(arch: str | None, as_json: bool, location: Location) -> None:
+def list_artifacts(arch: str | None, form: str, location: Location) -> None:
     """Show what is in the store, one line per artifact (all architectures unless --arch is given)."""
     with opened_store(location) as store:
         manifests = choose(store, architectures(store, arch or "all"), Choice(everything=True))
         report = store_report(manifests, store)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-        return
-    for line in list_table(report.artifacts):
-        click.echo(line)
+    show(report, form, list_table(report.artifacts))
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[PLATFORM…]")
 @arch_option
-@json_option
+@listing_option
 @store_option
-def info(names: tuple[str, ...], arch: str | None, as_json: bool, location: Location) -> None:
+def info(names: tuple[str, ...], arch: str | None, form: str, location: Location) -> None:
     """Tell everything about artifacts: what differs from the canonical, sizes, hashes."""
     with opened_store(location) as store:
         choice = Choice(disks=names, everything=not names)
         report = store_report(choose(store, architectures(store, arch), choice), store, texts=True)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
-        return
-    for item in report.artifacts:
-        for line in info_text(item):
-            click.echo(line)
+    show(report, form, (line for item in report.artifacts for line in info_text(item)))
 
 
 @click.command()
@@ -91,6 +85,7 @@ def info(names: tuple[str, ...], arch: str | None, as_json: bool, location: Loca
 )
 @click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also compare the image that the store was put into.")
 @click.option("--digest", metavar="sha256:…", default="", help="The digest that this image must have.")
+@output_option()
 @store_option
 @progress_option
 def verify(
@@ -106,6 +101,7 @@ def verify(
     keys: tuple[Path, ...],
     image: str | None,
     digest: str,
+    form: str,
     location: Location,
     style: Style,
 ) -> None:
@@ -125,19 +121,18 @@ def verify(
         findings += flow.verify_files(store, progress, workers)
         findings += flow.verify_stream(manifests, store, given, progress, workers)
         with opened(EngineChoice(engine, zipl, appliance), manifests, store, progress) as replay:
-            at_once = files_at_once(jobs, len(manifests), replay, compressed=compressed)
-            options = Options(compressed=compressed, engine=replay, jobs=at_once)
+            options = Options(compressed=compressed, engine=replay)
+            options = msgspec.structs.replace(options, jobs=files_at_once(jobs, len(manifests), replay, options))
             findings += flow.verify_artifacts(manifests, store, progress, options)
             if keys:
                 with KeyRing(keys) as ring:
-                    at_once = files_at_once(jobs, len(manifests), replay, compressed=True)
+                    at_once = files_at_once(jobs, len(manifests), replay, Options(compressed=True))
                     findings += flow.verify_signatures(manifests, store, ring, progress, at_once, replay)
         if mount:
             findings += flow.verify_mounted(manifests, store, progress, appliance)
-    bad = [finding for finding in findings if finding.problem]
-    for finding in bad:
-        click.echo(f"BAD {finding.name}: {finding.problem}")
-    click.echo(f"{len(findings) - len(bad)} of {len(findings)} files and artifacts are right")
+    bad = [f"BAD {finding.name}: {finding.problem}" for finding in findings if finding.problem]
+    verdict = f"{len(findings) - len(bad)} of {len(findings)} files and artifacts are right"
+    show(VerificationResult(right=not bad, findings=findings), form, [*bad, verdict])
     if bad:
         raise click.exceptions.Exit(ExitCode.MISMATCH)
 

@@ -9,11 +9,21 @@ import click
 
 from rehydrator import pull as pulling
 from rehydrator import push as pushing
-from rehydrator.cli.common import access, access_options, opened_store, progress_option, store_location
+from rehydrator.cli.common import (
+    access,
+    access_options,
+    opened_store,
+    output_option,
+    progress_option,
+    show,
+    store_location,
+)
 from rehydrator.oci.reference import Location, parse_reference
 from rehydrator.progress import Style, make_progress
 from rehydrator.registry.place import source_of, target_of
 from rehydrator.rehydrate import source_date_epoch
+from rehydrator.results import ImageResult, StoreResult
+from rehydrator.store.reader import Store
 
 _REFERENCE = "HOST/REPOSITORY[:TAG]|oci:DIRECTORY[:TAG]"
 
@@ -22,8 +32,9 @@ _REFERENCE = "HOST/REPOSITORY[:TAG]|oci:DIRECTORY[:TAG]"
 @click.argument("location", metavar="STORE", callback=store_location)
 @click.argument("reference", metavar=_REFERENCE)
 @access_options
+@output_option()
 @progress_option
-def push(location: Location, reference: str, style: Style) -> None:
+def push(location: Location, reference: str, form: str, style: Style) -> None:
     """Push a store to a registry, or to an OCI layout on disk.
 
     Files that are there already are not sent again; the tag, 'latest' unless TAG says otherwise, appears last. Running
@@ -35,15 +46,17 @@ def push(location: Location, reference: str, style: Style) -> None:
         opened_store(location, progress) as store,
         target_of(parse_reference(reference), access(), progress) as target,
     ):
-        click.echo(pushing.push(store, target, source_date_epoch(), progress).digest)
+        digest = pushing.push(store, target, source_date_epoch(), progress).digest
+    show(ImageResult(reference=reference, digest=digest), form, [digest])
 
 
 @click.command()
 @click.argument("reference", metavar=_REFERENCE)
 @click.argument("store", type=click.Path(path_type=Path))
 @access_options
+@output_option()
 @progress_option
-def pull(reference: str, store: Path, style: Style) -> None:
+def pull(reference: str, store: Path, form: str, style: Style) -> None:
     """Pull a store from a registry, or from an OCI layout on disk, into a directory.
 
     STORE appears when all of it is there and every digest was compared. What came before an interrupt is kept for the
@@ -52,3 +65,6 @@ def pull(reference: str, store: Path, style: Style) -> None:
     progress = make_progress(style)
     with closing(source_of(parse_reference(reference), access(), progress)) as source:
         pulling.pull(source, store, progress)
+    with Store(store) as made:
+        size = sum(file.size for file in made.files())
+        show(StoreResult(store=str(store), architectures=made.architectures, size=size), form, [])

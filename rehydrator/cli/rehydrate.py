@@ -6,27 +6,32 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from rehydrator import minimal
 from rehydrator import rehydrate as flow
 from rehydrator.cli.common import (
     FILES_AT_ONCE,
+    JSON,
     arch_option,
     check_standard_output,
     jobs_option,
     opened_store,
+    output_option,
     progress_option,
+    show,
     store_option,
 )
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.codecs.compressing import Compressor
-from rehydrator.destination import Target, archive_at, write
+from rehydrator.destination import Target, Written, archive_at, write
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import UsageError
 from rehydrator.manifest.schema import Manifest
 from rehydrator.oci.labels import made_at
 from rehydrator.oci.reference import Location
 from rehydrator.progress import Progress, Style, make_progress
+from rehydrator.results import RehydrationResult
 from rehydrator.selection import Choice, architectures, choose
 from rehydrator.store.reader import Store
 
@@ -57,6 +62,7 @@ from rehydrator.store.reader import Store
 @engine_option
 @zipl_option
 @appliance_option
+@output_option()
 @store_option
 @progress_option
 def rehydrate(
@@ -77,6 +83,7 @@ def rehydrate(
     engine: EngineName,
     zipl: ZiplName,
     appliance: Path | None,
+    form: str,
     location: Location,
     style: Style,
 ) -> None:
@@ -112,35 +119,36 @@ def rehydrate(
     if compressed + decompress + (compressor is not None) > 1:
         raise UsageError("only one of --compressed, --decompress and --compress can be fulfilled")
     if dest == "-":
-        check_standard_output()
+        check_standard_output(form)
     progress = make_progress(style)
     with opened_store(location, progress) as store:
         arches = architectures(store, arch)
+        written = []
         if minimal_iso:
-            _minimal(dest, choose(store, arches, Choice(iso=True)), store, rootfs_url, progress)
-        if choice.empty:
-            return
-        chosen = choose(store, arches, choice)
-        with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
+            written += _minimal(dest, choose(store, arches, Choice(iso=True)), store, rootfs_url, progress)
+        if not choice.empty:
             options = flow.Options(
                 validate=not skip_validate,
                 compressed=compressed,
                 signatures=signatures,
-                engine=replay,
-                jobs=flow.files_at_once(jobs, len(chosen), replay, compressed=compressed or compressor is not None),
                 bare=decompress or compressor is not None,
                 compressor=compressor,
             )
-            mtime = made_at(store, flow.source_date_epoch())
-            target = Target(dest, mtime, sys.stdout.buffer if dest == "-" else None)
-            write(target, chosen, store, progress, options)
+            target = Target(dest, made_at(store, flow.source_date_epoch()), sys.stdout.buffer if dest == "-" else None)
+            chosen = choose(store, arches, choice)
+            with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
+                at_once = flow.files_at_once(jobs, len(chosen), replay, options)
+                options = msgspec.structs.replace(options, engine=replay, jobs=at_once)
+                written += write(target, chosen, store, progress, options)
+    if form == JSON:
+        show(RehydrationResult(files=written), form, [])
 
 
-def _minimal(dest: str, isos: list[Manifest], store: Store, rootfs_url: str, progress: Progress) -> None:
+def _minimal(dest: str, isos: list[Manifest], store: Store, rootfs_url: str, progress: Progress) -> list[Written]:
     """Make the minimal ISO of each live ISO."""
     if dest != "-":
-        minimal.to_directory(isos, store, Path(dest), progress, rootfs_url)
-    elif len(isos) == 1:
-        minimal.to_stream(isos[0], store, sys.stdout.buffer, progress, rootfs_url)
-    else:
+        return minimal.to_directory(isos, store, Path(dest), progress, rootfs_url)
+    if len(isos) > 1:
         raise UsageError("several minimal ISOs don't fit on standard output", hint="Choose one with --arch")
+    minimal.to_stream(isos[0], store, sys.stdout.buffer, progress, rootfs_url)
+    return []

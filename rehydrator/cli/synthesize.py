@@ -8,12 +8,20 @@ from pathlib import Path
 import click
 
 from rehydrator import synthesize as flow
-from rehydrator.cli.common import arch_option, check_standard_output, opened_store, store_option
+from rehydrator.cli.common import (
+    arch_option,
+    check_standard_output,
+    opened_store,
+    output_option,
+    show,
+    store_option,
+)
 from rehydrator.cli.engine import appliance_option, engine_option
 from rehydrator.engines.choice import EngineName, writing
 from rehydrator.errors import UsageError
 from rehydrator.oci.reference import Location
 from rehydrator.rehydrate import source_date_epoch
+from rehydrator.results import SynthesisResult
 from rehydrator.selection import architectures
 from rehydrator.synthesis.usual import FORMATS
 from rehydrator.synthesis.wish import Wish, parse_size
@@ -34,6 +42,7 @@ from rehydrator.synthesis.wish import Wish, parse_size
 @engine_option
 @appliance_option
 @arch_option
+@output_option()
 @store_option
 def synthesize(
     platform: str,
@@ -45,6 +54,7 @@ def synthesize(
     engine: EngineName,
     appliance: Path | None,
     arch: str | None,
+    form: str,
     location: Location,
 ) -> None:
     """Make an image that the release does not have: for PLATFORM, or with other arguments.
@@ -62,18 +72,20 @@ def synthesize(
         epoch=source_date_epoch(),
     )
     if dest == "-":
-        check_standard_output()
+        check_standard_output(form)
     with opened_store(location) as store:
         [chosen] = _one(architectures(store, arch))
         size_of_disk = max(wish.size, store.canonical(chosen).size)
         with writing(engine, size_of_disk, _say, appliance) as make:
             made = flow.synthesis(store, chosen, wish, format_name, make)
-            for edit in made.edits:
-                _say(edit.describe())
+            edits = [edit.describe() for edit in made.edits]
+            for edit in edits:
+                _say(edit)
             if dest == "-":
                 flow.to_stream(made, sys.stdout.buffer)
             else:
-                click.echo(flow.to_directory(made, Path(dest)))
+                file = flow.to_directory(made, Path(dest))
+                show(SynthesisResult(file=file, edits=edits), form, [f"{file.content_sha256}  {file.path}"])
 
 
 def _say(text: str) -> None:
