@@ -46,8 +46,8 @@ def run(arguments: list[str] | None = None) -> int:
     except _Terminated as signalled:
         _complain(_INTERRUPTED)
         return int(signalled.args[0])
-    except SystemExit:  # click's way to say that nobody reads standard output
-        return ExitCode.USAGE_OR_IO
+    except SystemExit as end:  # click ends so when a shell asked for completion (0), or nobody reads standard output
+        return ExitCode.USAGE_OR_IO if end.code else ExitCode.OK
     except Exception as error:
         return _report(error)
     return result if isinstance(result, int) else ExitCode.OK  # click returns the code of an Exit that was raised

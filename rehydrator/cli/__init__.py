@@ -28,6 +28,7 @@ cli.lazy = {
     "build": ("build", "build"),
     "explain": ("explain", "explain"),
     "check": ("check", "check"),
+    "completion": ("completion", "completion"),
     "push": ("registry", "push"),
     "pull": ("registry", "pull"),
     "synthesize": ("synthesize", "synthesize"),

@@ -14,6 +14,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from rehydrator.cli.completion import architecture_names
 from rehydrator.errors import UsageError
 from rehydrator.oci.reference import Location, parse_location
 from rehydrator.progress import Progress, Style, make_progress
@@ -163,7 +164,10 @@ def opened_store(location: Location, progress: Progress | None = None, threads: 
 
 
 arch_option = click.option(
-    "--arch", metavar="ARCH", help="Architecture (RPM name such as x86_64), or 'all'. Default: this machine's."
+    "--arch",
+    metavar="ARCH",
+    shell_complete=architecture_names,
+    help="Architecture (RPM name such as x86_64), or 'all'. Default: this machine's.",
 )
 
 progress_option = click.option(

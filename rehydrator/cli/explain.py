@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from rehydrator.cli.common import arch_option, opened_store, output_option, show, store_location, store_option
+from rehydrator.cli.completion import artifact_names
 from rehydrator.cli.engine import appliance_option
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.explain import against, text
@@ -24,7 +25,12 @@ HTML = "html"
 
 @click.command()
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[A B | FILE]")
-@click.option("--platform", metavar="PLATFORM", help="Compare a platform's disk with the canonical, from a store.")
+@click.option(
+    "--platform",
+    metavar="PLATFORM",
+    shell_complete=artifact_names,
+    help="Compare a platform's disk with the canonical, from a store.",
+)
 @click.option(
     "--against",
     "against_store",

@@ -22,6 +22,7 @@ from rehydrator.cli.common import (
     store_option,
     trust_options,
 )
+from rehydrator.cli.completion import artifact_names
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import ExitCode, UsageError
@@ -48,7 +49,7 @@ def list_artifacts(arch: str | None, form: str, location: Location) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[PLATFORM…]")
+@click.argument("names", nargs=-1, metavar="[PLATFORM…]", shell_complete=artifact_names)
 @arch_option
 @listing_option
 @store_option
@@ -61,7 +62,7 @@ def info(names: tuple[str, ...], arch: str | None, form: str, location: Location
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[PLATFORM…]")
+@click.argument("names", nargs=-1, metavar="[PLATFORM…]", shell_complete=artifact_names)
 @arch_option
 @jobs_option(FILES_AT_ONCE)
 @click.option(

@@ -22,6 +22,7 @@ from rehydrator.cli.common import (
     show,
     store_option,
 )
+from rehydrator.cli.completion import artifact_names
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
 from rehydrator.codecs.compressing import Compressor
 from rehydrator.destination import Target, Written, archive_at, write
@@ -38,7 +39,14 @@ from rehydrator.store.reader import Store
 
 @click.command()
 @click.argument("dest")
-@click.option("--disk", "disks", multiple=True, metavar="PLATFORM", help="A platform's disk image; may be repeated.")
+@click.option(
+    "--disk",
+    "disks",
+    multiple=True,
+    metavar="PLATFORM",
+    shell_complete=artifact_names,
+    help="A platform's disk image; may be repeated.",
+)
 @click.option("--iso", is_flag=True, help="The live ISO.")
 @click.option("--pxe", is_flag=True, help="The live PXE kernel, initramfs and rootfs.")
 @click.option("--minimal-iso", is_flag=True, help="The minimal ISO, which the live ISO tells how to make.")

@@ -1,0 +1,1 @@
+"""Man pages of the commands, made from the commands themselves."""
