@@ -154,8 +154,8 @@ class _Survey:
                 best, fewest = name, wrong
             if not wrong:
                 return best
-        if not best:
-            raise missing or UnsupportedError("no encoder for this squashfs")
+        if missing is not None and not best:
+            raise missing
         return best
 
     def patches(self, name: str) -> Patches:

@@ -76,7 +76,11 @@ def encoder(name: str, compression: Compression, options: SquashfsOptions | None
         case Compression.GZIP:
             wbits = options.window_size if options else deflate.MAX_WBITS
             if not 8 < wbits <= deflate.MAX_WBITS or (options is not None and options.strategy not in (0, 1)):
-                raise UnsupportedError("gzip with several strategies, or an impossible window", actual=options)
+                raise UnsupportedError(
+                    "gzip with several strategies, or an impossible window",
+                    expected=f"one strategy, a window of 9 to {deflate.MAX_WBITS} bits",
+                    actual=options,
+                )
             return _Chunks(deflate.encoder(name), wbits, block_size)
         case Compression.ZSTD:
             return _Chunks(zstd.encoder(name), deflate.MAX_WBITS, block_size)
@@ -84,7 +88,11 @@ def encoder(name: str, compression: Compression, options: SquashfsOptions | None
             preset = lzma2.encoder(name).preset
             dictionary = options.dictionary_size if options else block_size
             if not METADATA_SIZE <= dictionary <= block_size:
-                raise UnsupportedError("impossible size of the xz dictionary", actual=dictionary)
+                raise UnsupportedError(
+                    "impossible size of the xz dictionary",
+                    expected=f"{METADATA_SIZE} to {block_size} bytes",
+                    actual=dictionary,
+                )
             bcj = tuple(item for bit, item in enumerate(xz_buffer.BCJ) if options and options.flags >> bit & 1)
             return _Xz(preset, dictionary, bcj)
-    raise UnsupportedError("no encoder for this compression", actual=compression.name.lower())
+    raise UnsupportedError("no encoder for this compression", expected="another", actual=compression.name.lower())
