@@ -119,7 +119,7 @@ def _measure(arguments: argparse.Namespace) -> Report:
             measure_synthesis(bench, report)
         if _ENGINES in chosen:
             measure_engines(bench, report)
-        if _WRAP in chosen and not missing(["qemu-img"]):
+        if _WRAP in chosen:
             measure_wrap(bench, report)
         if _ALL in chosen:
             measure_all(bench, report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import statistics
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -219,7 +220,9 @@ def _compressed(bench: Bench, found: Findings) -> None:
         for name, measured in usages.items():
             found.add(name, measured, artifact.content_size)
         ours, theirs = usages.values()
-        found.notes.append(f"rehydrate --compressed / {program[0]} of {artifact.key}: {ratio(ours, theirs):.2f}")
+        cpu = statistics.median(one.cpu / other.cpu for one, other in zip(ours, theirs, strict=True))
+        what = f"rehydrate --compressed / {program[0]} of {artifact.key}"
+        found.notes.append(f"{what}: {ratio(ours, theirs):.2f}, in CPU time {cpu:.2f}")
 
 
 def virtual_size(path: Path) -> int:

@@ -17,6 +17,7 @@ PROGRAMS = {
     "casync": ("casync", "--version"),
     "qemu-img": ("qemu-utils", "--version"),
     "sha256sum": ("coreutils", "--version"),
+    "tar": ("tar", "--version"),
     "cmp": ("diffutils", "--version"),
     "virt-diff": ("libguestfs-tools", "--version"),
 }

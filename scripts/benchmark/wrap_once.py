@@ -1,7 +1,8 @@
 """Run by the benchmark with rehydrator's own Python: what a rehydration does between the disk and the file.
 
-``wrap_once.py read FILE STATE`` keeps a container's record and tables in the directory STATE and prints their sizes as
-JSON; ``wrap_once.py write STATE RAW FILE`` wraps the raw disk again.
+``wrap_once.py read FILE STATE`` keeps a container's record and tables and the disk's map in the directory STATE, and
+prints the sizes of the first two as JSON. ``wrap_once.py write STATE RAW FILE`` wraps the raw disk again, whose map a
+store has as well. ``wrap_once.py start`` takes what any of them takes to begin, and does nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import msgspec
 import zstandard
 
-from rehydrator.disk.extents import chunks
+from rehydrator.disk.extents import Extent, ExtentMap, chunks
 from rehydrator.disk.source import FileSource
 from rehydrator.layers.table import LayerRecord, format_of, layer_for
 
@@ -27,6 +28,7 @@ def read(file: Path, state: Path) -> None:
         if found is None:
             raise SystemExit(f"{file}: no container")
         unwrapped = found.layer.unwrap(source, file)
+        (state / "map").write_bytes(msgspec.json.encode(list(unwrapped.inner.nonzero())))
     record = msgspec.json.encode(unwrapped.record)
     (state / "record").write_bytes(record)
     for number, table in enumerate(unwrapped.tables):
@@ -39,7 +41,8 @@ def write(state: Path, raw: Path, file: Path) -> None:
     """Wrap ``raw`` into ``file``."""
     record = msgspec.json.decode((state / "record").read_bytes(), type=LayerRecord)
     tables = [path.read_bytes() for path in sorted(state.glob("table*"))]
-    with FileSource(raw) as disk, file.open("wb") as stream:
+    known = ExtentMap(msgspec.json.decode((state / "map").read_bytes(), type=list[Extent]))
+    with FileSource(raw, known) as disk, file.open("wb") as stream:
         wrapped = layer_for(record).wrap(disk, record, tables)
         for extent in chunks(wrapped.extents()):
             stream.seek(extent.offset)
@@ -51,5 +54,5 @@ if __name__ == "__main__":
     mode, *paths = sys.argv[1:]
     if mode == "read":
         read(*map(Path, paths))
-    else:
+    elif mode == "write":
         write(*map(Path, paths))
