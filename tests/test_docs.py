@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 import pytest
+import yaml
 
 from rehydrator.cli import cli
 from rehydrator.errors import ExitCode
@@ -125,10 +127,12 @@ def test_edits_are_told_in_the_order_of_the_table(real_store: Path) -> None:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The arguments of every rehydrator command in the shell blocks, inside the container too."""
+    """The arguments of every rehydrator command in the shell blocks and in pipelines, inside the container too."""
     found = []
-    for line in "".join(blocks(text, "sh")).splitlines():
-        command = re.sub(r"^podman run .* IMAGE ", "rehydrator ", line)
+    for line in "".join(
+        block for language in ("sh", "yaml", "groovy") for block in blocks(text, language)
+    ).splitlines():
+        command = re.sub(r"^podman run .* IMAGE ", "rehydrator ", line.strip())
         if command.startswith("rehydrator "):
             found.append(shlex.split(re.split(r"[|>]", command)[0])[1:])
     return found
@@ -144,6 +148,25 @@ def test_commands_exist(arguments: list[str]) -> None:
         command = found
     parent = click.Context(cli, **cli.context_settings)  # the names of the help option come from there, and stay
     assert command.make_context("rehydrator", rest, parent=parent).args == []
+
+
+def test_tasks_of_pipelines() -> None:
+    """They are YAML, use parameters, results and workspaces that they declare, and run shell scripts that parse."""
+    found = [yaml.safe_load(block) for text in DOCUMENTS for block in blocks(text, "yaml")]
+    assert len(found) == 2
+    for task in found:
+        assert (task["apiVersion"], task["kind"]) == ("tekton.dev/v1", "Task")
+        spec = task["spec"]
+        declared = {
+            f"{kind}.{item['name']}" for kind in ("params", "results", "workspaces") for item in spec.get(kind, [])
+        }
+        used = re.findall(r"\$\((\w+\.\w+)(?:\.path)?\)", json.dumps(spec))
+        assert used
+        assert set(used) <= declared
+        assert {name for name in declared if name not in used} == set()
+        for step in spec["steps"]:
+            subprocess.run(["sh", "-n"], input=step["script"], text=True, check=True)
+            assert "image" in {**spec.get("stepTemplate", {}), **step}
 
 
 def test_every_command_is_shown() -> None:
