@@ -23,7 +23,7 @@ from rehydrator.layers import c_vhdx as c
 from rehydrator.layers.block_runs import BlockRun
 from rehydrator.layers.table import format_of
 from rehydrator.layers.vhdx import VhdxLayer
-from rehydrator.layers.vhdx_record import Geometry, VhdxHeader, VhdxRecord
+from rehydrator.layers.vhdx_record import LOG_REST, Geometry, LogRest, VhdxHeader, VhdxRecord
 from rehydrator.layers.vhdx_tables import sealed
 from tests.support.containers import PATH, check_complete, convert, exact, patched, same, sparse_raw, write_source
 from tests.support.disks import MIB, random_sparse
@@ -300,6 +300,8 @@ FORGERIES: dict[str, dict[str, Any]] = {
     "log of one": {"log_order": [1, 1]},
     "ends": {"log_ends": [0, 1 << 70]},
     "short ends": {"log_ends": [1]},
+    "rest of another entry": {"log_rest": [LogRest(2, b"x")]},
+    "long rest": {"log_rest": [LogRest(0, bytes(LOG_REST + 1))]},
     "state": {"absent_state": 9},
     "guid": {"virtual_disk_id": "x"},
     "log guid": {"log": ["x", "y"]},
@@ -309,6 +311,17 @@ FORGERIES: dict[str, dict[str, Any]] = {
     "creator surrogate": {"creator": "\ud800"},
     "physical": {"physical_sector_size": 1 << 32},
 }
+
+
+@pytest.mark.parametrize("rest", [b"\x21", bytes(LOG_REST - 1) + b"x"])
+def test_what_qemu_leaves_behind_a_descriptor_comes_back(rest: bytes) -> None:
+    """Its buffer is not cleared, so that a sector of the log may end in whatever the memory held before."""
+    record = msgspec.structs.replace(record_of(2), log_rest=[LogRest(1, rest)])
+    wrapped = LAYER.wrap(BytesSource(DISK), record)
+    data = bytes(wrapped.read(0, wrapped.size))
+    assert rest in data
+    assert LAYER.unwrap(BytesSource(data), Path("x")).record.log_rest == record.log_rest
+    assert LAYER.describe(record).endswith(f", {len(rest):,} literal bytes in its log")
 
 
 @pytest.mark.parametrize("case", FORGERIES)

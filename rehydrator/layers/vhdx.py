@@ -50,9 +50,11 @@ class VhdxLayer:
         return VhdxImage(inner, record)
 
     def describe(self, record: VhdxRecord) -> str:
-        """Name block size, layout and creator."""
+        """Name block size, layout and creator, and count what has no name."""
         order = "blocks in guest order" if record.blocks == "nonzero" else "explicit block order"
-        return f"vhdx, {record.block_size // MIB} MiB blocks, {order}, by {record.creator}"
+        literal = sum(len(rest.data) for rest in record.log_rest)
+        rest = f", {literal:,} literal bytes in its log" if literal else ""
+        return f"vhdx, {record.block_size // MIB} MiB blocks, {order}, by {record.creator}{rest}"
 
 
 class VhdxImage(Joined):

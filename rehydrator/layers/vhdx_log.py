@@ -21,16 +21,17 @@ from rehydrator.layers.c_vhdx import (
     DataSector,
     LogEntryHeader,
 )
-from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE, Geometry
+from rehydrator.layers.vhdx_record import LOG_ENTRY_SIZE, LOG_HEAD, Geometry, LogRest
 from rehydrator.layers.vhdx_tables import sealed
 
 
 class LogEntry(msgspec.Struct, frozen=True):
-    """An entry at byte ``offset`` of the file: its header, and which sector it brings up to date."""
+    """An entry at byte ``offset`` of the file: its header, which sector it brings up to date, what is behind that."""
 
     offset: int
     header: LogEntryHeader
     descriptor: DataDescriptor
+    rest: bytes
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -39,6 +40,7 @@ class Log(msgspec.Struct, frozen=True):
     log: list[str]
     log_order: list[int]
     log_ends: list[int]
+    log_rest: list[LogRest]
 
 
 def read_log(outer: Source, geometry: Geometry, numbers: Mapping[int, int], path: Path) -> Log:
@@ -63,6 +65,7 @@ def read_log(outer: Source, geometry: Geometry, numbers: Mapping[int, int], path
         log=[str(uuid.UUID(bytes_le=entry.header.LogGuid)) for entry in entries],
         log_order=[] if order == list(usual) else order,
         log_ends=[] if ends == [number + 1 for number in order] else ends,
+        log_rest=[LogRest(number, entry.rest) for number, entry in enumerate(entries) if entry.rest],
     )
 
 
@@ -80,7 +83,8 @@ def _entries(outer: Source, geometry: Geometry, path: Path) -> Iterator[LogEntry
                 expected=sealed(data)[4:8].hex(),
                 actual=data[4:8].hex(),
             )
-        yield LogEntry(at, LogEntryHeader.parse(data), DataDescriptor.parse(data, LogEntryHeader.SIZE))
+        rest = data[LOG_HEAD:LOG_SECTOR].rstrip(b"\0")
+        yield LogEntry(at, LogEntryHeader.parse(data), DataDescriptor.parse(data, LogEntryHeader.SIZE), rest)
 
 
 def _order(outer: Source, entries: list[LogEntry], numbers: Mapping[int, int], path: Path) -> Iterator[int]:

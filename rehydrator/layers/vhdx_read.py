@@ -86,6 +86,7 @@ class _Reader:
             log=log.log,
             log_order=log.log_order,
             log_ends=log.log_ends,
+            log_rest=log.log_rest,
         )
         pieces = sorted(_pieces(blocks, geometry.block_size, disk_size), key=lambda piece: piece.offset)
         return VhdxStructure(record, Mapped(self._outer, pieces, disk_size))

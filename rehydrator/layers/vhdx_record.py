@@ -24,9 +24,13 @@ from rehydrator.layers.c_vhdx import (
     SECTOR_SIZES,
     SECTORS_PER_BITMAP,
     BlockState,
+    DataDescriptor,
+    LogEntryHeader,
 )
 
 LOG_ENTRY_SIZE = 2 * LOG_SECTOR  # one descriptor sector and one data sector
+LOG_HEAD = LogEntryHeader.SIZE + DataDescriptor.SIZE
+LOG_REST = LOG_SECTOR - LOG_HEAD
 MAX_BAT_SIZE = 16 * MIB
 MAX_LOG_LENGTH = 64 * MIB
 DATA_GAP = 5 * MIB  # qemu leaves the metadata region and 4 MiB after it between table and blocks
@@ -41,13 +45,24 @@ class VhdxHeader(msgspec.Struct, array_like=True, frozen=True):
     data_write_guid: str
 
 
+class LogRest(msgspec.Struct, array_like=True, frozen=True):
+    """What stands behind the descriptor in the first sector of the log's entry ``entry``, up to its last non-zero byte.
+
+    The specification wants zeros. qemu takes the sector from memory that it does not clear.
+    """
+
+    entry: int
+    data: bytes
+
+
 class VhdxRecord(msgspec.Struct, tag="vhdx", tag_field="layer", frozen=True, omit_defaults=True):
     """The record of a VHDX layer; sizes are in bytes.
 
     Defaults are what ``qemu-img convert -O vhdx`` writes. ``blocks`` are the allocated guest blocks in the order of the
     file. ``log`` has the GUIDs of the log's entries, oldest first; each is about the allocation of one block: entry by
     entry the last ones of the file, or the numbers in ``log_order``. ``log_ends`` says how many blocks the file had
-    at each entry where those are not the ones up to its own.
+    at each entry where those are not the ones up to its own. ``log_rest`` are the entries with something behind their
+    descriptor.
     """
 
     creator: str
@@ -56,6 +71,7 @@ class VhdxRecord(msgspec.Struct, tag="vhdx", tag_field="layer", frozen=True, omi
     log: list[str] = []
     log_order: list[int] = []
     log_ends: list[int] = []
+    log_rest: list[LogRest] = []
     log_length: int = MIB
     block_size: int = 16 * MIB
     logical_sector_size: int = 512
@@ -105,5 +121,6 @@ def is_possible(record: VhdxRecord, disk_size: int) -> bool:
         and fit(runs, geometry.payload_blocks)
         and 0 <= record.absent_state <= BAT_STATE_MASK
         and all(0 <= end <= geometry.payload_blocks for end in record.log_ends)
+        and all(0 <= rest.entry < len(record.log) and len(rest.data) <= LOG_REST for rest in record.log_rest)
         and all(len(row) in (0, len(record.log)) for row in (record.log_order, record.log_ends))
     )

@@ -233,6 +233,7 @@ class LogRegion(Pages):
         self._last = len(allocation.guests)
         self._first = allocation.first_told
         self._order = logged(record, self._last)
+        self._rests = {rest.entry: rest.data for rest in record.log_rest}
 
     def page(self, number: int) -> bytes:
         """Return a sector: head or data of the entry that holds this place of the ring, zeros where none does."""
@@ -276,4 +277,5 @@ class LogRegion(Pages):
             Data=data[_LEADING : LOG_SECTOR - _TRAILING],
             SequenceLow=sequence & 0xFFFFFFFF,
         ).pack()
-        return sealed((head + descriptor).ljust(LOG_SECTOR, b"\0") + sector)
+        rest = self._rests.get(index, b"")
+        return sealed((head + descriptor + rest).ljust(LOG_SECTOR, b"\0") + sector)
