@@ -152,7 +152,8 @@ def test_commands_exist(arguments: list[str]) -> None:
 
 def test_tasks_of_pipelines() -> None:
     """They are YAML, use parameters, results and workspaces that they declare, and run shell scripts that parse."""
-    found = [yaml.safe_load(block) for text in DOCUMENTS for block in blocks(text, "yaml")]
+    documents = [yaml.safe_load(block) for text in DOCUMENTS for block in blocks(text, "yaml")]
+    found = [document for document in documents if "kind" in document]
     assert len(found) == 2
     for task in found:
         assert (task["apiVersion"], task["kind"]) == ("tekton.dev/v1", "Task")
