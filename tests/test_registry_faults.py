@@ -334,6 +334,54 @@ def test_a_registry_that_is_not_there() -> None:
         repository(Site(url="http://127.0.0.1:1")).resolve()
 
 
+def test_another_server_is_told_no_credentials(
+    full: Small, real_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a registry sends its clients, what authorizes them stays."""
+    full.token = "secret"
+    login(monkeypatch, tmp_path / "auth.json", full, auth="dTpw")
+    told: list[str | None] = []
+
+    def serve(handler: server.Handler, data: bytes) -> None:
+        told.append(handler.headers.get("Authorization"))
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        handler.answer(200, data, Content_Type=kind)
+
+    moved = {path_of(real_store, name): serve for name in ("stream.json", "x86_64/canonical.raw.zst")} | {TAG: serve}
+    with serving(Site({path: full.files[path] for path in moved})) as other:
+        asked = "/token?service=small&scope=repository%3Ar%3Apull%2Cpush"
+        acts: dict[str, Act] = {**moved, asked: server.other(b'{"token": "secret"}')}
+        other.acts = {path: [act] for path, act in acts.items()}
+        full.realm = f"{other.url}/token"
+        full.acts = {f"GET {path}": [server.status(307, Location=other.url + path)] for path in moved}
+        full.acts[f"GET {TAG}"].insert(0, server.status(401))  # taken by the request that is refused
+        pull(repository(full), tmp_path / "store", Progress())
+    assert told == [None] * len(moved)
+    assert same(tmp_path / "store", real_store)
+
+
+@pytest.mark.parametrize("name", ["", "store.json", "stream.json", "x86_64/canonical.raw.zst"])
+def test_an_endless_body_is_bounded(full: Small, real_store: Path, tmp_path: Path, name: str) -> None:
+    path = path_of(real_store, name) if name else TAG
+    full.files[path] = bytes(1 << 20)
+    full.acts = {f"GET {path}": [server.endless] * 9}
+    with pytest.raises(MismatchError, match=r"larger than|too large"):
+        pull(repository(full), tmp_path / "store", Progress())
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_tag_that_moves_meanwhile(full: Small, real_store: Path, tmp_path: Path) -> None:
+    """A run asks for the tag once; all else is fetched by digest."""
+    digest = hashlib.sha256(full.files[TAG]).hexdigest()
+    source = repository(full)
+    with Store(RemoteOrigin(source, Cache(tmp_path / "cache"), Progress())) as store:
+        full.files[TAG] = hostile(FileType.INDEX, f"sha256:{'0' * 64}", 2)
+        store.bring(list(store.files()))
+    assert [call for call in full.calls if "manifests" in call] == [f"GET {TAG}"]
+    pull(repository(full, f"store:44@sha256:{digest}"), tmp_path / "store", Progress())
+    assert same(tmp_path / "store", real_store)
+
+
 def test_pull_goes_on_where_it_ended(full: Small, real_store: Path, tmp_path: Path) -> None:
     path = path_of(real_store, "x86_64/canonical.raw.zst")
     full.acts = {f"GET {path}": [server.drop(600_000), server.status(404)]}
