@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from rehydrator.codecs import seekable
 from rehydrator.disk.extents import BLOCK, CHUNK, Data, Extent
+from rehydrator.disk.gpt import read_table
 from rehydrator.disk.source import Source, Window
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.intake.intake import Content
@@ -27,10 +30,12 @@ from rehydrator.manifest.schema import (
 from rehydrator.osmet.derive import record_of
 from rehydrator.osmet.table import is_osmet
 from rehydrator.relocation.finder import ContentIndex, find
+from rehydrator.relocation.prefix import metadata_blocks, prefix_source
 from rehydrator.relocation.segments import LITERAL, Segment
 from rehydrator.relocation.verity import find_trees, without_trees
 from rehydrator.rungs import Bare, Peeled, manifest_of, take_off, whole
 from rehydrator.store.blobs import BlobWriter
+from rehydrator.store.canonical import encode_extents
 
 # Below this share of copied bytes a dependency on other files is not worth its trouble.
 _MIN_COPIED = 0.02
@@ -44,6 +49,13 @@ class _Told(msgspec.Struct, frozen=True):
 
     part: Part
     blobs: list[BlobRef]
+
+
+class _Prefix(msgspec.Struct, frozen=True):
+    """Bytes of the canonical, and the blob that tells which blocks they are."""
+
+    blocks: BlobRef
+    data: bytes
 
 
 class _Group(msgspec.Struct, frozen=True):
@@ -63,6 +75,18 @@ class Relocator:
         self._blobs = blobs
         self._level = level
         self._threads = threads
+
+    @functools.cached_property
+    def _prefix(self) -> _Prefix | None:
+        """The canonical's metadata, which literals of disks are compressed after; None where there are none."""
+        canonical = self._index.references[0]
+        with suppress(CorruptError):
+            blocks = metadata_blocks(canonical, read_table(canonical), seekable.MAX_PREFIX)
+            if blocks:
+                source = prefix_source(canonical, blocks)
+                ref = self._blobs.refs[self._blobs.put(encode_extents(blocks))]
+                return _Prefix(ref, bytes(source.read(0, source.size)))
+        return None
 
     def tell(self, peeled: Peeled) -> Manifest:
         """Tell content by what is found of it elsewhere, or whole where that is next to nothing."""
@@ -89,7 +113,7 @@ class Relocator:
     def _disk(self, peeled: Peeled) -> _Told | None:
         """Tell what lies inside all containers; hash trees of a partitioned disk are not looked for elsewhere."""
         trees = find_trees(peeled.disk, peeled.table) if peeled.table is not None else []
-        told = self._copies(without_trees(peeled.disk, trees))
+        told = self._copies(without_trees(peeled.disk, trees), prefix=peeled.table is not None)
         if told is None or not trees:
             return told
         body = msgspec.structs.replace(told.part.body, hash_trees=trees)
@@ -127,13 +151,16 @@ class Relocator:
             return _Told(Part(source.size, DerivedOsmet(name, record)), [])
         return None
 
-    def _copies(self, disk: Source, starts: Sequence[int] = ()) -> _Told | None:
-        """Tell content as copies plus literals; None where next to nothing is found. Files begin at ``starts``."""
+    def _copies(self, disk: Source, starts: Sequence[int] = (), *, prefix: bool = False) -> _Told | None:
+        """Tell content as copies plus literals; None where next to nothing is found. Files begin at ``starts``.
+
+        With ``prefix`` literals are compressed after the canonical's metadata, as those of a disk.
+        """
         segments = find(disk, self._index, starts)
         copied, literal = _amounts(segments)
         if copied < _MIN_COPIED * (copied + literal) or copied < BLOCK:
             return None
-        return self._copied(disk, segments)
+        return self._copied(disk, segments, self._prefix if prefix else None)
 
     def _found_whole(self, source: Source) -> list[Segment]:
         """Return the segments of a container of which next to nothing is literal, none for another and for a tree."""
@@ -144,7 +171,7 @@ class Relocator:
         copied, literal = _amounts(segments)
         return segments if literal <= _FOUND_WHOLE * copied else []
 
-    def _copied(self, disk: Source, segments: list[Segment]) -> _Told:
+    def _copied(self, disk: Source, segments: list[Segment], prefix: _Prefix | None = None) -> _Told:
         copied, literal = _amounts(segments)
         used = sorted({segment.reference for segment in segments} - {LITERAL})
         numbers = {LITERAL: LITERAL, **{reference: number for number, reference in enumerate(used)}}
@@ -153,13 +180,16 @@ class Relocator:
         refs = [table_ref]
         literals: BlobRef | None = None
         if literal:
-            literals = self._put(_literal_frames(disk, segments), literal)
+            literals = self._put(_literal_frames(disk, segments), literal, prefix.data if prefix else b"")
             refs.append(literals)
+        prefix_ref = prefix.blocks if prefix and literal else None
+        refs += [prefix_ref] if prefix_ref else []
         names = [self._names[reference] for reference in used]
-        return _Told(Part(disk.size, Relocated(disk.size, names, table_ref, literals, copied)), refs)
+        body = Relocated(disk.size, names, table_ref, literals, copied, prefix=prefix_ref)
+        return _Told(Part(disk.size, body), refs)
 
-    def _put(self, frames: seekable.Pieces, size: int) -> BlobRef:
-        return self._blobs.put_stream(frames, size, level=self._level, threads=self._threads)
+    def _put(self, frames: seekable.Pieces, size: int, prefix: bytes = b"") -> BlobRef:
+        return self._blobs.put_stream(frames, size, level=self._level, threads=self._threads, prefix=prefix)
 
 
 def _groups(inner: Source, cuts: Sequence[int]) -> list[_Group]:

@@ -10,7 +10,7 @@ from rehydrator.disk.convoy import Convoy, Member
 from rehydrator.disk.source import Source
 from rehydrator.manifest.schema import BlobRef, EditedDisk, Manifest
 from rehydrator.progress import Progress
-from rehydrator.store.depot import Depot, Signature
+from rehydrator.store.depot import Depot, Prefix, Signature
 from rehydrator.workers import processors, worker_pool
 
 T = TypeVar("T")
@@ -83,9 +83,9 @@ class _Shared(Depot):
         """Return the content of a blob."""
         return self._depot.small_blob(ref)
 
-    def large_blob(self, ref: BlobRef) -> Source:
+    def large_blob(self, ref: BlobRef, prefix: Prefix | None = None) -> Source:
         """Return a blob's content for random access."""
-        return self._depot.large_blob(ref)
+        return self._depot.large_blob(ref, prefix)
 
     def signature(self, manifest: Manifest) -> Signature | None:
         """Return the signature of an artifact's shipped file."""

@@ -12,7 +12,7 @@ from rehydrator.errors import StoreDamagedError
 from rehydrator.manifest.schema import CANONICAL, BlobRef, Body, EditedDisk, File, Identity, Manifest, Relocated
 from rehydrator.manifest.version import MANIFEST_VERSION
 from rehydrator.relocation.segments import Segment
-from rehydrator.store.depot import Signature
+from rehydrator.store.depot import Prefix, Signature
 
 CONTENT = b"canonical".ljust(4096, b"\1")
 
@@ -51,8 +51,8 @@ class Chained:
     def small_blob(self, ref: BlobRef) -> bytes:
         return ref.sha256.encode()
 
-    def large_blob(self, ref: BlobRef) -> Source:
-        raise AssertionError(ref)
+    def large_blob(self, ref: BlobRef, prefix: Prefix | None = None) -> Source:
+        raise AssertionError(ref, prefix)
 
     def signature(self, manifest: Manifest) -> Signature | None:
         raise AssertionError(manifest)

@@ -35,7 +35,7 @@ from rehydrator.release.artifact import Artifact
 from rehydrator.relocator import Relocator
 from rehydrator.rungs import Bare, Peeled
 from rehydrator.store.blobs import BlobReader, BlobWriter
-from rehydrator.store.depot import Signature
+from rehydrator.store.depot import Prefix, Signature
 from rehydrator.store.origin import Directory
 from tests.support.disks import metal_disk
 from tests.support.osmets import make
@@ -62,7 +62,8 @@ class Depot:
     def small_blob(self, ref: BlobRef) -> bytes:
         return self._blobs.small(ref)
 
-    def large_blob(self, ref: BlobRef) -> Source:
+    def large_blob(self, ref: BlobRef, prefix: Prefix | None = None) -> Source:
+        assert prefix is None
         return self._blobs.large(ref, threads=1)
 
     def signature(self, manifest: Manifest) -> Signature | None:

@@ -20,7 +20,8 @@ from rehydrator.disk.source import FileSource
 from rehydrator.fs.iso9660.iso9660 import Iso9660
 from rehydrator.live.embed import EmbedAreas
 from rehydrator.live.minimal import minimal_iso
-from tests.support.cli import fine
+from tests.support import stores
+from tests.support.cli import fails, fine
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -477,6 +478,10 @@ def test_clouds_of_2021_are_edits_of_the_relocated_qemu(release_of_2021: Path, t
         assert "told from the disk of qemu.qcow2.disk" in told
         assert f"of platform {name};" in told
     fine("verify", "--store", store)
+    document = stores.manifest(store, "qemu.qcow2.disk")
+    del document["body"]["prefix"]  # literals refer to metal's metadata
+    stores.rewrite(store, "x86_64/manifests/qemu.qcow2.disk.json", document)
+    fails(1, ["can't be decompressed"], "rehydrate", tmp_path / "out", "--disk", "openstack", "--store", store)
 
 
 @pytest.mark.builder

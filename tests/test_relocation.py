@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehydrator.disk.extents import BLOCK
+from rehydrator.disk.extents import BLOCK, ExtentMap
+from rehydrator.disk.gpt import read_table, whole_disk
 from rehydrator.disk.source import BytesSource
 from rehydrator.errors import StoreDamagedError
 from rehydrator.relocation.finder import STEP, ContentIndex, find
+from rehydrator.relocation.prefix import metadata_blocks, prefix_source
 from rehydrator.relocation.segments import LITERAL, Segment, SegmentSource
 from tests.support.disks import random_sparse, shuffled
+from tests.support.tiny_disk import tiny_disk
 
 REFERENCES = [random_sparse(31, 40 * BLOCK, 0.7), random_sparse(32, 33 * BLOCK + 99, 0.9)]
 
@@ -154,3 +158,22 @@ def test_impossible_tables(segments: list[Segment]) -> None:
 def test_literals_that_are_missing() -> None:
     with pytest.raises(StoreDamagedError):
         SegmentSource(50, [Segment(0, 1, LITERAL, 0)], [], None)
+
+
+def test_metadata_of_the_canonical_are_what_literals_refer_to(tmp_path: Path) -> None:
+    """All blocks of ext4's inodes and directories, none of files; no more than asked for."""
+    disk = BytesSource(tiny_disk(tmp_path))
+    table = read_table(disk)
+    blocks = metadata_blocks(disk, table, 1 << 20)
+    boot = next(region.extent for region in table.regions if region.label == "boot")
+    assert blocks.touches(boot.offset + 1024, 1), "the superblock"
+    content = bytes(prefix_source(disk, blocks).read(0, blocks.total))
+    assert b"loader" in content, "a directory entry"
+    assert all(boot.offset <= item.offset and item.end <= boot.end for item in blocks)
+    assert metadata_blocks(disk, table, 3 * BLOCK + 1).total <= 3 * BLOCK
+    assert not metadata_blocks(BytesSource(REFERENCES[0]), whole_disk(BytesSource(REFERENCES[0])), 1 << 20)
+
+
+def test_a_prefix_of_nothing() -> None:
+    with pytest.raises(StoreDamagedError, match="no blocks"):
+        prefix_source(BytesSource(bytes(BLOCK)), ExtentMap())

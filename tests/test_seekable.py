@@ -21,7 +21,8 @@ from rehydrator.codecs.c_seekable import (
     SeekTableFooter,
     SkippableHeader,
 )
-from rehydrator.codecs.seekable import FRAME, MAX_FRAME, SeekableSource, compress, frames_of
+from rehydrator.codecs.seekable import FRAME, MAX_FRAME, MAX_PREFIX, SeekableSource, compress, frames_of
+from rehydrator.disk.composed import Zeros
 from rehydrator.disk.extents import Extent, ExtentMap
 from rehydrator.disk.source import BytesSource
 from rehydrator.errors import CorruptError, MismatchError, StoreDamagedError
@@ -158,9 +159,9 @@ def test_known_zeros_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     decoded: list[int] = []
     original = seekable._decompress_frame
 
-    def counted(frame: bytes, size: int) -> bytes:
+    def counted(frame: bytes, size: int, prefix: bytes) -> bytes:
         decoded.append(size)
-        return original(frame, size)
+        return original(frame, size, prefix)
 
     monkeypatch.setattr(seekable, "_decompress_frame", counted)
     source = SeekableSource(path, threads=1, known=ExtentMap([Extent(FRAME, FRAME)]))
@@ -239,3 +240,35 @@ def test_lying_seek_tables(tmp_path: Path, compressed: list[int], decompressed: 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="No such file"):
         SeekableSource(tmp_path / "none", threads=1)
+
+
+def test_frames_refer_to_what_comes_before(tmp_path: Path) -> None:
+    """What is in the prefix already takes next to nothing, in each frame and wherever one begins to read."""
+    words = random.Random(5).randbytes(300_000)
+    content = (words[1000:] + b"new") * 20
+    path = tmp_path / "after"
+    pieces = [content[at : at + FRAME] for at in range(0, len(content), FRAME)]
+    with path.open("wb") as out:
+        compress(pieces, out, level=3, threads=2, prefix=words)
+    assert path.stat().st_size < len(words) // 10
+    for at, length in ((0, len(content)), (FRAME + 77, 100), (FRAME - 9, 5000), (5, 0)):
+        source = SeekableSource(path, threads=2, prefix=BytesSource(words))
+        assert bytes(source.read(at, length)) == content[at : at + length]
+        source.close()
+
+
+@pytest.mark.parametrize("prefix", [None, BytesSource(b"something else"), BytesSource(bytes(300_000))])
+def test_frames_without_what_they_refer_to(tmp_path: Path, prefix: BytesSource | None) -> None:
+    words = random.Random(5).randbytes(300_000)
+    path = tmp_path / "after"
+    with path.open("wb") as out:
+        compress([words], out, level=3, threads=1, prefix=words)
+    source = SeekableSource(path, threads=1, prefix=prefix)
+    with pytest.raises(StoreDamagedError, match="can't be decompressed"):
+        source.read(0, source.size)
+    source.close()
+
+
+def test_too_much_to_refer_to(packed_file: Path) -> None:
+    with pytest.raises(StoreDamagedError, match="refers to too much"):
+        SeekableSource(packed_file, threads=1, prefix=Zeros(MAX_PREFIX + 1))

@@ -34,6 +34,7 @@ from rehydrator.errors import CorruptError, InputError, StoreDamagedError
 
 FRAME = 2 << 20  # smaller ones cost size, larger ones time where only a few bytes of each are wanted
 MAX_FRAME = 4 << 20  # of files that are read, so that memory is bounded
+MAX_PREFIX = 64 << 20  # that frames refer to, likewise
 Pieces: TypeAlias = Iterator[Data]
 _MAX_FRAMES = 0x8000000  # limit of the format
 _SHORT = 64 << 10  # reads below this are a look at something; whoever copies reads more at once
@@ -41,8 +42,27 @@ _OPENINGS = 12  # more frames than the edits of one disk look into
 _local = threading.local()
 
 
-def _compress_frame(data: Data, level: int) -> bytes:
+def _dictionary(prefix: bytes) -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def _decompressor(prefix: bytes) -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(dict_data=_dictionary(prefix) if prefix else None)
+
+
+def _compress_after(data: Data, level: int, prefix: bytes) -> bytes:
+    """Compress one frame as if ``prefix`` came before it, all of which it may refer to."""
+    window = (len(prefix) + len(data)).bit_length()
+    settings = zstandard.ZstdCompressionParameters.from_level(
+        level, source_size=len(data), dict_size=len(prefix), window_log=window, write_checksum=1, write_content_size=1
+    )
+    return zstandard.ZstdCompressor(dict_data=_dictionary(prefix), compression_params=settings).compress(data)
+
+
+def _compress_frame(data: Data, level: int, prefix: bytes) -> bytes:
     """Compress one frame; data that a quick look finds to be incompressible or empty is not worth the slow level."""
+    if prefix:
+        return _compress_after(data, level, prefix)
 
     def compressor(at: int) -> zstandard.ZstdCompressor:
         return zstandard.ZstdCompressor(level=at, write_checksum=True, write_content_size=True)
@@ -53,8 +73,8 @@ def _compress_frame(data: Data, level: int) -> bytes:
     return min(quick, compressor(level).compress(data), key=len)
 
 
-def _decompress_frame(data: bytes, size: int) -> bytes:
-    codec: zstandard.ZstdDecompressor | None = getattr(_local, "codec", None)
+def _decompress_frame(data: bytes, size: int, prefix: bytes) -> bytes:
+    codec: zstandard.ZstdDecompressor | None = _decompressor(prefix) if prefix else getattr(_local, "codec", None)
     if codec is None:
         codec = _local.codec = zstandard.ZstdDecompressor()
     content = codec.decompress(data, max_output_size=size)
@@ -66,8 +86,8 @@ def _decompress_frame(data: bytes, size: int) -> bytes:
 class _Opening:
     """A frame that is decoded from its start as far as somebody asked for; its checksum is left to full readers."""
 
-    def __init__(self, data: bytes) -> None:
-        self._stream = zstandard.ZstdDecompressor().stream_reader(data)
+    def __init__(self, data: bytes, prefix: bytes) -> None:
+        self._stream = _decompressor(prefix).stream_reader(data)
         self._pieces: list[bytes] = []
         self._starts: list[int] = []
         self._decoded = 0
@@ -90,10 +110,11 @@ class _Opening:
         return found
 
 
-def compress(pieces: Iterable[Data], out: IO[bytes], *, level: int, threads: int) -> None:
+def compress(pieces: Iterable[Data], out: IO[bytes], *, level: int, threads: int, prefix: bytes = b"") -> None:
     """Write ``pieces`` (each a frame's content, :data:`FRAME` bytes but for the last) to ``out``.
 
-    The result depends on the pieces, the level and the zstd version, not on ``threads``.
+    Each frame may refer to ``prefix``, at most :data:`MAX_PREFIX` bytes, which is then needed for reading. The result
+    depends on the pieces, the level, the prefix and the zstd version, not on ``threads``.
     """
     entries: list[SeekTableEntry] = []
 
@@ -107,7 +128,7 @@ def compress(pieces: Iterable[Data], out: IO[bytes], *, level: int, threads: int
         for piece in pieces:
             if len(pending) > threads:
                 finish(*pending.popleft())
-            pending.append((len(piece), pool.submit(_compress_frame, piece, level)))
+            pending.append((len(piece), pool.submit(_compress_frame, piece, level, prefix)))
         for item in pending:
             finish(*item)
     table = b"".join(entry.pack() for entry in entries)
@@ -177,11 +198,20 @@ class SeekableSource(Source):
 
     Sequential readers are served ahead by ``threads`` decoders; memory is bounded by ``threads + 6`` frames. A short
     read somewhere else decodes a frame only up to there, which a dozen of frames remember until one is read whole.
-    ``known`` is the exact map of non-zero blocks: frames outside of it are never read.
+    ``known`` is the exact map of non-zero blocks: frames outside of it are never read. ``prefix`` is what the frames
+    refer to; it is read when the first of them is.
     """
 
-    def __init__(self, path: Path, *, threads: int, known: ExtentMap | None = None) -> None:
+    def __init__(
+        self, path: Path, *, threads: int, known: ExtentMap | None = None, prefix: Source | None = None
+    ) -> None:
         self.path = path
+        self._prefix_source = prefix
+        self._prefix_data: bytes | None = None
+        if prefix is not None and prefix.size > MAX_PREFIX:
+            raise StoreDamagedError(
+                "refers to too much", path=path, expected=f"at most {MAX_PREFIX}", actual=prefix.size
+            )
         try:
             self._fd = open_regular(path)
         except InputError as error:
@@ -210,6 +240,13 @@ class SeekableSource(Source):
                     f"frame {index} has an unusual size", path=self.path, expected=self._frame, actual=length
                 )
 
+    def _prefix(self) -> bytes:
+        # no lock is held meanwhile, since this reads another file like this one: at worst it is read twice
+        if self._prefix_data is None:
+            source = self._prefix_source
+            self._prefix_data = bytes(source.read(0, source.size)) if source is not None else b""
+        return self._prefix_data
+
     def _compressed(self, index: int) -> bytes:
         start, end = self._table.file_offsets[index : index + 2]
         return os.pread(self._fd, end - start, start)
@@ -225,7 +262,7 @@ class SeekableSource(Source):
     def _decode(self, index: int) -> bytes:
         size = self._table.content_offsets[index + 1] - self._table.content_offsets[index]
         try:
-            return _decompress_frame(self._compressed(index), size)
+            return _decompress_frame(self._compressed(index), size, self._prefix())
         except zstandard.ZstdError as error:
             raise self._damaged(index, error) from error
 
@@ -234,7 +271,7 @@ class SeekableSource(Source):
         with self._lock:
             if index in self._cache or (self._last >= 0 and index - self._last in (0, 1)):
                 return None
-            opening = self._openings.get(index) or _Opening(self._compressed(index))
+            opening = self._openings.get(index) or _Opening(self._compressed(index), self._prefix())
             self._openings[index] = opening
             self._openings.move_to_end(index)
             if len(self._openings) > _OPENINGS:

@@ -30,7 +30,7 @@ from rehydrator.manifest.text import decode
 from rehydrator.osmet.derive import osmet_of
 from rehydrator.relocation.segments import Segment, SegmentSource
 from rehydrator.relocation.verity import with_trees
-from rehydrator.store.depot import Depot
+from rehydrator.store.depot import Depot, Prefix
 
 _MAX_DEPTH = 8  # artifacts that refer to artifacts: deeper than any real chain
 _MAX_ARCHIVES = 8  # archives in archives, likewise
@@ -151,7 +151,8 @@ class _Made:
                 base = base_source(self._manifest, self._depot, chain=self.chain)
                 return self._engine(base, body, blob_reader(self._manifest, self._depot))
             case Relocated():
-                literals = self._depot.large_blob(body.literals) if body.literals else None
+                prefix = Prefix(self._manifest.artifact.arch, body.prefix) if body.prefix else None
+                literals = self._depot.large_blob(body.literals, prefix) if body.literals else None
                 references = [self._reference(name) for name in body.references]
                 disk = SegmentSource(body.size, segments_of(body, self._depot), references, literals)
                 return with_trees(disk, body.hash_trees)

@@ -77,7 +77,8 @@ class Relocated(msgspec.Struct, tag="relocated", tag_field="rung", frozen=True, 
     """Bytes copied from ``references`` (the canonical, other artifacts) plus literal ones.
 
     ``segments`` is a blob with the JSON list of :class:`~rehydrator.relocation.segments.Segment`. ``hash_trees`` are
-    computed from the result and laid over it.
+    computed from the result and laid over it. ``prefix`` is a blob with the map of those blocks of the canonical that
+    the compressed literals refer to.
     """
 
     size: int
@@ -86,6 +87,7 @@ class Relocated(msgspec.Struct, tag="relocated", tag_field="rung", frozen=True, 
     literals: BlobRef | None
     copied: int
     hash_trees: list[HashTree] = []
+    prefix: BlobRef | None = None
 
 
 class Stored(msgspec.Struct, tag="stored", tag_field="rung", frozen=True):

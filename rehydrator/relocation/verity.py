@@ -44,6 +44,7 @@ class TreeSource(Source):
         self._hash_block = superblock.hash_block_size
         self._start = hashlib.sha256(superblock.salt[: superblock.salt_size])
         levels = _levels(superblock)
+        self._upper_levels: bytes | None = None
         self._upper_size = sum(levels[1:]) * self._hash_block
         self._last_size = levels[0] * self._hash_block if levels else 0
         self.size = self._upper_size + self._last_size
@@ -53,7 +54,7 @@ class TreeSource(Source):
         """Return upper levels from memory, and hash the data again for the last one."""
         parts: list[bytes] = []
         if offset < self._upper_size:
-            parts.append(self._upper[offset : offset + length])
+            parts.append(self._upper()[offset : offset + length])
         first, end = max(offset - self._upper_size, 0), offset + length - self._upper_size
         if first < end:
             start = first // self._hash_block
@@ -95,9 +96,13 @@ class TreeSource(Source):
             digests = (self._digest(data[inside : inside + self._block]) for inside in range(0, length, self._block))
             yield b"".join(digests).ljust(self._hash_block, b"\0")
 
-    @functools.cached_property
     def _upper(self) -> bytes:
-        """All levels above the last one, the top first."""
+        """All levels above the last one, the top first; without a lock, since others wait for who reads the data."""
+        if self._upper_levels is None:
+            self._upper_levels = self._hashed()
+        return self._upper_levels
+
+    def _hashed(self) -> bytes:
         levels: list[bytes] = []
         below: Iterator[bytes] = self._last_blocks(0, self._last_size // self._hash_block)
         left = self._upper_size

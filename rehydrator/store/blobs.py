@@ -14,6 +14,7 @@ import zstandard
 
 from rehydrator.codecs import seekable
 from rehydrator.disk.extents import Data
+from rehydrator.disk.source import Source
 from rehydrator.errors import StoreDamagedError, UsageError
 from rehydrator.manifest.schema import BlobRef, File
 from rehydrator.store.files import MAX_SMALL, read_pinned, sha256_file
@@ -54,10 +55,10 @@ class BlobReader:
             raise StoreDamagedError("has another size", path=path, expected=ref.content_size, actual=found)
         return content
 
-    def large(self, ref: BlobRef, threads: int) -> seekable.SeekableSource:
+    def large(self, ref: BlobRef, threads: int, prefix: Source | None = None) -> seekable.SeekableSource:
         """Open a blob for random access; each frame's checksum is compared when it is read."""
         path = self._origin.local(blob_file(ref))
-        source = seekable.SeekableSource(path, threads=threads)
+        source = seekable.SeekableSource(path, threads=threads, prefix=prefix)
         if source.size != ref.content_size:
             raise StoreDamagedError("has another size", path=path, expected=ref.content_size, actual=source.size)
         return source
@@ -81,10 +82,15 @@ class BlobWriter:
             stream.write(data)
         return self._adopt(Path(stream.name), hashlib.sha256(data).hexdigest(), len(content)).sha256
 
-    def put_stream(self, pieces: Iterable[Data], size: int, *, level: int, threads: int) -> BlobRef:
-        """Store large content of ``size`` bytes, given in pieces of one frame each, for random access."""
+    def put_stream(
+        self, pieces: Iterable[Data], size: int, *, level: int, threads: int, prefix: bytes = b""
+    ) -> BlobRef:
+        """Store large content of ``size`` bytes, given in pieces of one frame each, for random access.
+
+        Who opens it has to know ``prefix``, to which the frames refer.
+        """
         with tempfile.NamedTemporaryFile(dir=self._root / BLOBS, delete=False) as stream:
-            seekable.compress(pieces, stream, level=level, threads=threads)
+            seekable.compress(pieces, stream, level=level, threads=threads, prefix=prefix)
         path = Path(stream.name)
         return self._adopt(path, sha256_file(path), size)
 

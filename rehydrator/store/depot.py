@@ -17,6 +17,13 @@ class Signature(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Prefix(msgspec.Struct, frozen=True):
+    """Blocks of an architecture's canonical that the frames of a blob refer to; ``blocks`` has their map."""
+
+    arch: str
+    blocks: BlobRef
+
+
 class Depot(Protocol):
     """A store, or one in the making."""
 
@@ -32,8 +39,8 @@ class Depot(Protocol):
         """Return the whole, verified content of a blob."""
         ...
 
-    def large_blob(self, ref: BlobRef) -> Source:
-        """Return a blob's content for random access."""
+    def large_blob(self, ref: BlobRef, prefix: Prefix | None = None) -> Source:
+        """Return a blob's content for random access; ``prefix`` is what its frames refer to."""
         ...
 
     def signature(self, manifest: Manifest) -> Signature | None:

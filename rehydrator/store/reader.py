@@ -17,9 +17,10 @@ from rehydrator.errors import StoreDamagedError, UsageError
 from rehydrator.manifest.schema import ArchIndex, BlobRef, File, Manifest, StoreIndex
 from rehydrator.manifest.text import decode
 from rehydrator.manifest.version import MANIFEST_VERSION, STORE_VERSION, check_version
+from rehydrator.relocation.prefix import prefix_source
 from rehydrator.store.blobs import BlobReader, blob_file
 from rehydrator.store.canonical import decode_extents
-from rehydrator.store.depot import Signature
+from rehydrator.store.depot import Prefix, Signature
 from rehydrator.store.files import check_pinned, check_seal, read_pinned
 from rehydrator.store.layout import INDEX, SIGNATURES, safe_file_name, signature_name
 from rehydrator.store.origin import Directory, Origin
@@ -114,12 +115,19 @@ class Store:
         """Return a blob's content."""
         return self._blobs.small(ref)
 
-    def large_blob(self, ref: BlobRef) -> Source:
-        """Return a blob's content for random access; opened once."""
+    def large_blob(self, ref: BlobRef, prefix: Prefix | None = None) -> Source:
+        """Return a blob's content for random access; opened once. ``prefix`` is what its frames refer to."""
+        before = self._prefix(prefix)  # takes the lock itself, for the canonical
         with self._opening:
             if ref.sha256 not in self._large:
-                self._large[ref.sha256] = self._blobs.large(ref, self._threads)
+                self._large[ref.sha256] = self._blobs.large(ref, self._threads, before)
             return self._large[ref.sha256]
+
+    def _prefix(self, prefix: Prefix | None) -> Source | None:
+        if prefix is None:
+            return None
+        disk = self.canonical(prefix.arch)
+        return prefix_source(disk, decode_extents(self.small_blob(prefix.blocks), disk.size))
 
     def stream_metadata(self) -> bytes:
         """Return the stream metadata, verbatim."""
