@@ -96,6 +96,10 @@ class InputError(RehydratorError):
     """An input is missing, unreadable, or not what its metadata says."""
 
 
+class AbsentError(InputError):
+    """No regular file is where it should be."""
+
+
 class FetchError(RehydratorError):
     """A server did not give what was asked for."""
 

@@ -335,6 +335,15 @@ def test_a_flipped_key_of_the_index_is_noticed(small_store: Path) -> None:
     fails(1, ["store.json", "wrong sha256"], "list", "--store", small_store)
 
 
+@pytest.mark.parametrize("name", ["store.json", CANONICAL])
+def test_what_cannot_be_opened_is_not_damaged(small_store: Path, name: str) -> None:
+    """As where permissions lack, which root's tests can't."""
+    loop = small_store / name
+    loop.unlink()
+    loop.symlink_to(loop.name)
+    fails(2, [f"{name}: cannot be opened: Too many levels"], "verify", "--store", small_store, "--progress", "none")
+
+
 def test_no_store(tmp_path: Path) -> None:
     fails(2, ["no rehydrator store here", "--store"], "list", "--store", tmp_path)
     fails(2, ["no stream metadata"], "print-stream-json", "--store", _empty(tmp_path / "empty"))

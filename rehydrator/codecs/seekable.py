@@ -30,7 +30,7 @@ from rehydrator.codecs.c_seekable import (
 )
 from rehydrator.disk.extents import Data, Extent, ExtentMap
 from rehydrator.disk.source import Source, open_regular
-from rehydrator.errors import CorruptError, InputError, StoreDamagedError
+from rehydrator.errors import AbsentError, CorruptError, StoreDamagedError
 
 FRAME = 2 << 20  # smaller ones cost size, larger ones time where only a few bytes of each are wanted
 MAX_FRAME = 4 << 20  # of files that are read, so that memory is bounded
@@ -214,7 +214,7 @@ class SeekableSource(Source):
             )
         try:
             self._fd = open_regular(path)
-        except InputError as error:
+        except AbsentError as error:
             raise StoreDamagedError(error.message, path=path) from error
         self._table = SeekTable.read(self._fd, path)
         self.size = self._table.content_offsets[-1]

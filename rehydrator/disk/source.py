@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from rehydrator.disk.extents import Data, Extent, ExtentMap, chunks, merge, nonzero_blocks, whole_blocks
-from rehydrator.errors import CorruptError, InputError
+from rehydrator.errors import AbsentError, CorruptError, InputError
 
 
 class Source(ABC):
@@ -63,14 +63,19 @@ class BytesSource(Source):
 
 
 def open_regular(path: Path) -> int:
-    """Open a file for reading and return its descriptor. A pipe or device is refused, and not waited for."""
+    """Open a file for reading and return its descriptor. A pipe or device is refused, and not waited for.
+
+    Raises AbsentError where there is no regular file, InputError where it can't be opened.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AbsentError(f"cannot be opened: {error.strerror}", path=path) from error
     except OSError as error:
         raise InputError(f"cannot be opened: {error.strerror}", path=path) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise InputError("is no regular file", path=path)
+        raise AbsentError("is no regular file", path=path)
     return fd
 
 

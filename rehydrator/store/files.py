@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import FileSource
-from rehydrator.errors import InputError, RehydratorError, StoreDamagedError
+from rehydrator.errors import AbsentError, RehydratorError, StoreDamagedError
 from rehydrator.manifest.schema import UNSEALED, File
 
 MAX_SMALL = 256 << 20  # bytes; bound for what is held in memory as a whole: hostile stores end here
@@ -85,7 +85,7 @@ def _opened(path: Path, file: File) -> Iterator[FileSource]:
     """Open a file of the store that has the size that it should have."""
     try:
         source = FileSource(path)
-    except InputError as error:
+    except AbsentError as error:
         raise StoreDamagedError(f"the store is damaged: {error.message}", path=path) from error
     with source:
         if source.size != file.size:

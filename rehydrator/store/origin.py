@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from rehydrator.errors import InputError, UsageError
+from rehydrator.errors import AbsentError, UsageError
 from rehydrator.manifest.schema import File
 from rehydrator.store.files import read_small
 from rehydrator.store.layout import INDEX, inside
@@ -57,7 +57,7 @@ class Directory:
         path = self._root / INDEX
         try:
             return read_small(path)
-        except InputError as error:
+        except AbsentError as error:
             raise UsageError(
                 f"no rehydrator store here: {error.message}",
                 path=path,
