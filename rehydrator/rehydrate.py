@@ -189,6 +189,8 @@ def made_directory(directory: Path) -> None:
     """Make a directory that is not there. Raises OutputError where that is not possible."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError("is there, and no directory", path=directory) from error
     except OSError as error:
         raise OutputError(f"cannot be created: {error.strerror}", path=directory) from error
 
