@@ -38,8 +38,7 @@ def run(arguments: list[str] | None = None) -> int:
         from rehydrator.cli import cli  # noqa: PLC0415 - most of the start, interruptible too
 
         result = cli.main(args=arguments, prog_name="rehydrator", standalone_mode=False)
-        if sys.stdout is not None:  # None: closed before the program began
-            sys.stdout.flush()
+        _flush()
     except (click.Abort, KeyboardInterrupt):
         _complain(_INTERRUPTED)
         return ExitCode.INTERRUPTED
@@ -51,6 +50,17 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         return _report(error)
     return result if isinstance(result, int) else ExitCode.OK  # click returns the code of an Exit that was raised
+
+
+def _flush() -> None:
+    """Write what standard output was given. Raises OutputError where it does not take that."""
+    from rehydrator.disk.sink import output_error  # noqa: PLC0415 - the command has imported it
+
+    try:
+        if sys.stdout is not None:  # None: closed before the program began
+            sys.stdout.flush()
+    except OSError as error:
+        raise output_error(error, "standard output") from error
 
 
 def _report(error: Exception) -> int:

@@ -206,18 +206,26 @@ def test_rehydrating_to_a_full_disk(
     [
         (("rehydrate", "-", "--disk", "aws", "--progress", "none"), "standard output: cannot be written"),
         (("rehydrate", "-", "--disk", "aws", "--disk", "qemu", "--progress", "none"), "standard output: cannot be"),
-        (("list",), "No space left"),
-        (("info", "qemu", "--json"), "No space left"),
-        (("verify", "--progress", "none"), "No space left"),
+        (("list",), "standard output: cannot be written"),
+        (("info", "qemu", "--json"), "standard output: cannot be written"),
+        (("verify", "--progress", "none"), "standard output: cannot be written"),
     ],
 )
 def test_a_full_device_as_standard_output(small_store: Path, arguments: tuple[str, ...], words: str) -> None:
+    assert words in _complaint_of_a_full_device(*arguments, "--store", small_store)
+
+
+def test_a_full_device_for_what_is_printed_verbatim(real_store: Path) -> None:
+    line = _complaint_of_a_full_device("print-stream-json", "--store", real_store)
+    assert "standard output: cannot be written" in line
+
+
+def _complaint_of_a_full_device(*arguments: str | Path) -> str:
     with Path("/dev/full").open("wb") as full:
         process = subprocess.run(
-            [*PROGRAM, *arguments, "--store", small_store],
-            stdout=full, stderr=subprocess.PIPE, check=False, env=environment(),
-        )  # fmt: skip
+            [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, check=False, env=environment()
+        )
     assert process.returncode == 2
     (line,) = process.stderr.decode().splitlines()
     assert line.startswith("rehydrator: error: ")
-    assert words in line
+    return line

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,6 +112,18 @@ def test_pulled_and_synthesized(real_store: Path, tmp_path: Path) -> None:
     made = msgspec.json.decode(out, type=results.SynthesisResult)
     assert made.edits
     assert hashlib.sha256(Path(made.file.path).read_bytes()).hexdigest() == made.file.content_sha256
+
+
+def test_names_that_are_not_utf_8(release_dir: Path, real_store: Path, tmp_path: Path) -> None:
+    """The document is JSON all the same, and tells the name so that Python finds the file by it."""
+    directory = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff \n"))
+    out = fine("rehydrate", directory, "--disk", "qemu", "--store", real_store, "--output", "json").out
+    (file,) = json.loads(out.decode())["files"]
+    assert Path(file["path"]).stat().st_size == file["size"]
+    (shipped,) = release_dir.glob("builds/*/x86_64/*qemu*.xz")
+    image = shutil.copy(shipped, directory / os.fsdecode(b"\xfe-qemu.x86_64.qcow2.xz"))
+    assert json.loads(fine("check", image, "--output", "json").out.decode())["file"] == Path(image).name
+    assert json.loads(fine("explain", image, image, "--output", "json").out.decode())["b"]["file"] == Path(image).name
 
 
 def test_a_problem_is_in_the_document(small_store: Path) -> None:

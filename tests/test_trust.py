@@ -289,6 +289,16 @@ def test_no_signature(chain: Chain) -> None:
     assert (result.code, "the store has no signature of it" in result.text) == (1, True)
 
 
+@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), (b"key", "holds no OpenPGP public key")])
+def test_no_keys_are_told_before_the_work(chain: Chain, tmp_path: Path, content: bytes | None, words: str) -> None:
+    key = tmp_path / "other.asc"
+    if content is not None:
+        key.write_bytes(content)
+    result = run("verify", "--store", chain.store, "--key", key, "--progress", "plain")
+    assert (result.code, result.err.count("\n")) == (2, 1), result.err
+    assert words in result.err
+
+
 def test_keys_of_the_environment(chain: Chain) -> None:
     other_signature(chain)
     words, env = ("verify", "qemu", "--store", chain.store), {"REHYDRATOR_KEYS": str(chain.key)}

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from rehydrator.cli.common import access_options, opened_store, output_option, show, store_location
+from rehydrator.cli.common import access_options, opened_store, output_option, store_location
+from rehydrator.cli.output import show
 from rehydrator.disk.sink import FileSink
 from rehydrator.errors import OutputError
 from rehydrator.oci.labels import created_of

@@ -18,9 +18,9 @@ from rehydrator.cli.common import (
     opened_store,
     output_option,
     progress_option,
-    show,
     store_location,
 )
+from rehydrator.cli.output import show
 from rehydrator.errors import UsageError
 from rehydrator.oci.reference import Location, Reference, parse_location
 from rehydrator.progress import Progress, Style, make_progress

@@ -8,7 +8,8 @@ import click
 
 from rehydrator.check import check as check_image
 from rehydrator.checks.report import render
-from rehydrator.cli.common import output_option, show
+from rehydrator.cli.common import output_option
+from rehydrator.cli.output import show
 from rehydrator.errors import ExitCode
 
 

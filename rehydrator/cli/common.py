@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -15,6 +14,7 @@ import msgspec
 from click.core import ParameterSource
 
 from rehydrator.cli.completion import architecture_names
+from rehydrator.cli.output import JSON, TEXT
 from rehydrator.errors import UsageError
 from rehydrator.oci.reference import Location, parse_location
 from rehydrator.progress import Progress, Style, make_progress
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=msgspec.Struct)
-
-TEXT = "text"
-JSON = "json"
 
 
 class LazyGroup(click.Group):
@@ -201,12 +198,6 @@ listing_option = gathering(
 )
 
 
-def show(document: msgspec.Struct, form: str, lines: Iterable[str]) -> None:
-    """Print a document as JSON, or the lines that tell it."""
-    for line in [msgspec.json.format(msgspec.json.encode(document), indent=2).decode()] if form == JSON else lines:
-        click.echo(line)
-
-
 FILES_AT_ONCE = (
     "How many files to make at once. Default: 24, which share what is decoded of the canonical disk; with compressors "
     "as many as there are processors and memory for."
@@ -221,15 +212,3 @@ def jobs_option(help_text: str) -> Callable[[F], F]:
 def at_once(settings: S, jobs: int | None) -> S:
     """Return a flow's settings with the number of ``--jobs``, where that was given."""
     return settings if jobs is None else msgspec.structs.replace(settings, jobs=jobs)
-
-
-def check_standard_output(form: str = TEXT) -> None:
-    """Refuse a standard output that can't take an image, or takes a JSON document. Raises UsageError."""
-    if form == JSON:
-        raise UsageError("standard output can't take files and JSON", hint="Name a directory or an archive")
-    if sys.stdout is None:  # closed before the program began
-        raise UsageError("standard output is closed")
-    if sys.stdout.isatty():
-        raise UsageError(
-            "refusing to write an image to a terminal", hint="Redirect standard output, or name a directory"
-        )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from rehydrator.cli.output import tell
 from rehydrator.errors import RehydratorError
 
 _PROGRAM = "rehydrator"
@@ -24,11 +25,9 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class  # noqa: PLC0415 - the other commands need none of it
 
-    from rehydrator.cli import cli  # noqa: PLC0415 - it imports this
-
     found = get_completion_class(shell)
     assert found is not None  # click knows all of them
-    click.echo(found(cli, {}, _PROGRAM, _VARIABLE).source())
+    tell(found(click.get_current_context().find_root().command, {}, _PROGRAM, _VARIABLE).source())
 
 
 def artifact_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from rehydrator.cli.common import arch_option, opened_store, output_option, show, store_location, store_option
+from rehydrator.cli.common import arch_option, opened_store, output_option, store_location, store_option
 from rehydrator.cli.completion import artifact_names
 from rehydrator.cli.engine import appliance_option
+from rehydrator.cli.output import show
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.explain import against, text
 from rehydrator.explain.explain import Options

@@ -11,16 +11,8 @@ import click
 from rehydrator import dehydrate as dehydration
 from rehydrator import download as flow
 from rehydrator.cli.build import dehydration_options, make_store
-from rehydrator.cli.common import (
-    JSON,
-    at_once,
-    gathering,
-    jobs_option,
-    output_option,
-    progress_option,
-    show,
-    trust_options,
-)
+from rehydrator.cli.common import at_once, gathering, jobs_option, output_option, progress_option, trust_options
+from rehydrator.cli.output import JSON, show
 from rehydrator.progress import Style, make_progress
 from rehydrator.release.inputs import Selection, read_inputs
 from rehydrator.release.sources import read_sources

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -18,12 +18,13 @@ from rehydrator.cli.common import (
     opened_store,
     output_option,
     progress_option,
-    show,
     store_option,
     trust_options,
 )
 from rehydrator.cli.completion import artifact_names
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
+from rehydrator.cli.output import show, standard_output
+from rehydrator.disk.sink import StreamSink
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened
 from rehydrator.errors import ExitCode, UsageError
 from rehydrator.oci.reference import Location, parse_layout
@@ -115,7 +116,10 @@ def verify(
         raise UsageError("--digest is that of an image", hint="Name the image with --image")
     workers = jobs or os.cpu_count() or 1
     progress = make_progress(style)
-    with opened_store(location, progress, threads=1 if workers > 1 else None) as store:
+    with (
+        KeyRing(keys) if keys else contextlib.nullcontext() as ring,
+        opened_store(location, progress, threads=1 if workers > 1 else None) as store,
+    ):
         manifests = choose(store, architectures(store, arch or "all"), Choice(disks=names, everything=not names))
         given = _stream_check(stream, progress) if stream else None
         findings = flow.verify_image(store, parse_layout(image), digest, progress, workers) if image else []
@@ -125,10 +129,9 @@ def verify(
             options = Options(compressed=compressed, engine=replay)
             options = msgspec.structs.replace(options, jobs=files_at_once(jobs, len(manifests), replay, options))
             findings += flow.verify_artifacts(manifests, store, progress, options)
-            if keys:
-                with KeyRing(keys) as ring:
-                    at_once = files_at_once(jobs, len(manifests), replay, Options(compressed=True))
-                    findings += flow.verify_signatures(manifests, store, ring, progress, at_once, replay)
+            if ring is not None:
+                at_once = files_at_once(jobs, len(manifests), replay, Options(compressed=True))
+                findings += flow.verify_signatures(manifests, store, ring, progress, at_once, replay)
         if mount:
             findings += flow.verify_mounted(manifests, store, progress, appliance)
     bad = [f"BAD {finding.name}: {finding.problem}" for finding in findings if finding.problem]
@@ -151,8 +154,6 @@ def _stream_check(stream: str, progress: Progress) -> StreamCheck:
 @store_option
 def print_stream_json(location: Location) -> None:
     """Print the stream metadata of the release, verbatim."""
-    if sys.stdout is None:  # closed before the program began
-        raise UsageError("standard output is closed")
+    output = standard_output().buffer
     with opened_store(location) as store:
-        sys.stdout.buffer.write(store.stream_metadata())
-        sys.stdout.buffer.flush()
+        StreamSink(output, "standard output").write(store.stream_metadata())

@@ -9,15 +9,8 @@ import click
 
 from rehydrator import pull as pulling
 from rehydrator import push as pushing
-from rehydrator.cli.common import (
-    access,
-    access_options,
-    opened_store,
-    output_option,
-    progress_option,
-    show,
-    store_location,
-)
+from rehydrator.cli.common import access, access_options, opened_store, output_option, progress_option, store_location
+from rehydrator.cli.output import show
 from rehydrator.oci.reference import Location, parse_reference
 from rehydrator.progress import Style, make_progress
 from rehydrator.registry.place import source_of, target_of

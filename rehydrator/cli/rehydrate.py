@@ -12,18 +12,16 @@ from rehydrator import minimal
 from rehydrator import rehydrate as flow
 from rehydrator.cli.common import (
     FILES_AT_ONCE,
-    JSON,
     arch_option,
-    check_standard_output,
     jobs_option,
     opened_store,
     output_option,
     progress_option,
-    show,
     store_option,
 )
 from rehydrator.cli.completion import artifact_names
 from rehydrator.cli.engine import appliance_option, engine_option, zipl_option
+from rehydrator.cli.output import JSON, check_standard_output, show
 from rehydrator.codecs.compressing import Compressor
 from rehydrator.destination import Target, Written, archive_at, write
 from rehydrator.engines.choice import EngineChoice, EngineName, ZiplName, opened

@@ -8,15 +8,9 @@ from pathlib import Path
 import click
 
 from rehydrator import synthesize as flow
-from rehydrator.cli.common import (
-    arch_option,
-    check_standard_output,
-    opened_store,
-    output_option,
-    show,
-    store_option,
-)
+from rehydrator.cli.common import arch_option, opened_store, output_option, store_option
 from rehydrator.cli.engine import appliance_option, engine_option
+from rehydrator.cli.output import check_standard_output, show
 from rehydrator.engines.choice import EngineName, writing
 from rehydrator.errors import UsageError
 from rehydrator.oci.reference import Location

@@ -144,7 +144,7 @@ class StreamSink(Sink):
             while view:
                 view = view[self._stream.write(view) :]
         except OSError as error:
-            raise _output_error(error, self._name) from error
+            raise output_error(error, self._name) from error
 
     def skip(self, length: int) -> None:
         """Write ``length`` zero bytes."""
@@ -181,7 +181,7 @@ class FileSink(Sink):
                 self.size += written
                 view = view[written:]
         except OSError as error:
-            raise _output_error(error, str(self.path)) from error
+            raise output_error(error, str(self.path)) from error
 
     def skip(self, length: int) -> None:
         """Leave a hole, or write zeros where the file is not to be sparse."""
@@ -205,7 +205,7 @@ class FileSink(Sink):
             os.replace(self._temporary, self.path.name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
             self._close()
         except OSError as error:
-            raise _output_error(error, str(self.path)) from error
+            raise output_error(error, str(self.path)) from error
 
     def _check_name(self) -> None:
         """Make sure that the temporary name is still that of the file that was written."""
@@ -227,7 +227,7 @@ class FileSink(Sink):
         except BaseException as error:  # an interrupt, too, would not reach __exit__
             self.__exit__()
             if isinstance(error, OSError):
-                raise _output_error(error, str(self.path)) from error
+                raise output_error(error, str(self.path)) from error
             raise
         return self
 
@@ -261,7 +261,8 @@ def _remove_abandoned(path: Path) -> None:
                 os.close(fd)
 
 
-def _output_error(error: OSError, name: str) -> OutputError:
+def output_error(error: OSError, name: str) -> OutputError:
+    """Return the error that tells that ``name`` can't be written; OutputClosedError where nobody reads it any more."""
     if error.errno == errno.EPIPE:
         return OutputClosedError("the reader went away", path=name)
     hint = None
