@@ -87,7 +87,9 @@ VARIANTS = (
     "gzip -Xcompression-level 4 -Xwindow-size 12 -b 16K -no-fragments",
     "gzip -always-use-fragments -no-duplicates -no-exports -no-xattrs",
     "gzip -noI -noD -noF -noX -nopad",
-    "xz",
+    "gzip -Xstrategy filtered",
+    "gzip -Xstrategy default,huffman_only,run_length_encoded,fixed -b 64K",
+    "xz -b 4K",
     "xz -Xbcj x86,arm -Xdict-size 50%",
 )
 

@@ -31,7 +31,7 @@ ZLIB = "zlib"
 NAMES = tuple(f"{ZLIB}-{level}" for level in range(1, 10))  # those that every Python with zlib has
 LIKELY_LEVELS = (6, 9, 1, 8, 7, 5, 4, 3, 2)
 _MEM_LEVELS = (8, 9, 7, 6, 5, 4, 3, 2, 1)
-_STRATEGIES = {"filtered": 1, "huffman": 2, "rle": 3, "fixed": 4}
+STRATEGIES = {"filtered": 1, "huffman": 2, "rle": 3, "fixed": 4}
 # MiB of a disk in a second of a processor, roughly: how levels differ matters less than how disks do
 _SPEED = 30
 _NG_SPEED = 50
@@ -60,7 +60,7 @@ _KNOWN_ANSWERS: dict[str, tuple[int, ...]] = {
 }
 _NAME = re.compile(
     rf"({ZLIB}|zlib-ng-(?:{'|'.join(map(re.escape, zlib_ng.CLASSES))}))"
-    rf"-([1-9])(?:-mem([1-9]))?(?:-({'|'.join(_STRATEGIES)}))?"
+    rf"-([1-9])(?:-mem([1-9]))?(?:-({'|'.join(STRATEGIES)}))?"
 )
 
 
@@ -114,14 +114,14 @@ def parse(name: str) -> Encoder:
         expected += "; in gzip and zip files also gzip-LEVEL and pigz-LEVEL"
         raise UnsupportedError("unknown deflate encoder", actual=repr(name[:40]), expected=expected)
     family, level, mem_level, strategy = match.groups()
-    return Encoder(name, family, int(level), int(mem_level) if mem_level else None, _STRATEGIES.get(strategy, 0))
+    return Encoder(name, family, int(level), int(mem_level) if mem_level else None, STRATEGIES.get(strategy, 0))
 
 
 def unusual_names(shape: Shape = USUAL) -> Iterator[str]:
     """Yield the names of zlib's encoders with another memLevel than ``shape`` has, then of those with a strategy."""
     memories = [memory for memory in _MEM_LEVELS if memory != shape.mem_level]
     yield from (f"{ZLIB}-{level}-mem{memory}" for memory in memories for level in LIKELY_LEVELS)
-    yield from (f"{ZLIB}-6-{strategy}" for strategy in _STRATEGIES)
+    yield from (f"{ZLIB}-6-{strategy}" for strategy in STRATEGIES)
 
 
 @functools.cache

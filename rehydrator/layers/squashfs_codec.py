@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,10 +11,13 @@ from rehydrator.codecs import deflate, lzma2, xz_buffer, zlib_ng, zstd
 from rehydrator.codecs.deflate import ZLIB, Shape
 from rehydrator.disk.extents import Data
 from rehydrator.errors import UnsupportedError
-from rehydrator.fs.squashfs.c_squashfs import METADATA_SIZE, Compression
+from rehydrator.fs.squashfs.c_squashfs import METADATA_SIZE, MIN_BLOCK, Compression
 from rehydrator.fs.squashfs.tables import SquashfsOptions
 from rehydrator.layers.packed import ChunkEncoder
 
+_MIN_WBITS = 9
+# By bit of ``strategy`` in the options of gzip: what the names of zlib's encoders end in, the default one's in nothing.
+_STRATEGIES = ("", *(f"-{strategy}" for strategy in deflate.STRATEGIES))
 _GZIP_LEVEL, _ZSTD_LEVEL, _XZ_PRESET = 9, 15, 6  # what mksquashfs takes where no option says otherwise
 
 
@@ -27,15 +30,18 @@ class BlockEncoder(Protocol):
 
 
 class _Chunks(msgspec.Struct, frozen=True):
-    """An encoder of chunks, which gets a buffer of one block."""
+    """Encoders of chunks, which get a buffer of one block each: the first of the shortest results of ``for_data``."""
 
-    encoder: ChunkEncoder
+    for_metadata: ChunkEncoder
+    for_data: Sequence[ChunkEncoder]
     wbits: int
     block_size: int
 
     def compress(self, data: Data, *, metadata: bool = False) -> bytes | None:
-        room = METADATA_SIZE if metadata else self.block_size
-        return _smaller(self.encoder.compress(data, Shape(wbits=self.wbits, room=room)), data)
+        shape = Shape(wbits=self.wbits, room=METADATA_SIZE if metadata else self.block_size)
+        encoders = (self.for_metadata,) if metadata else self.for_data
+        made = filter(None, (item.compress(data, shape) for item in encoders))
+        return _smaller(min(made, key=len, default=None), data)
 
 
 class _Xz(msgspec.Struct, frozen=True):
@@ -70,27 +76,37 @@ def candidates(compression: Compression, options: SquashfsOptions | None) -> Ite
             yield from (f"zstd-{version}-{level}" for version in zstd.CLASSES)
 
 
+def _strategies(bits: int) -> list[str]:
+    """Return the suffixes of the encoders for a set of strategies; no bit stands for the default one alone."""
+    found = [suffix for bit, suffix in enumerate(_STRATEGIES) if bits >> bit & 1]
+    if bits >> len(_STRATEGIES):
+        raise UnsupportedError("unknown strategy of gzip", expected=f"{len(_STRATEGIES)} bits", actual=f"{bits:#x}")
+    return found or [""]
+
+
 def encoder(name: str, compression: Compression, options: SquashfsOptions | None, block_size: int) -> BlockEncoder:
     """Return the encoder of this name; raises UnsupportedError for one that is unknown or not to be had here."""
     match compression:
         case Compression.GZIP:
             wbits = options.window_size if options else deflate.MAX_WBITS
-            if not 8 < wbits <= deflate.MAX_WBITS or (options is not None and options.strategy not in (0, 1)):
+            if not _MIN_WBITS <= wbits <= deflate.MAX_WBITS:
                 raise UnsupportedError(
-                    "gzip with several strategies, or an impossible window",
-                    expected=f"one strategy, a window of 9 to {deflate.MAX_WBITS} bits",
-                    actual=options,
+                    "impossible size of the gzip window",
+                    expected=f"{_MIN_WBITS} to {deflate.MAX_WBITS} bits",
+                    actual=wbits,
                 )
-            return _Chunks(deflate.encoder(name), wbits, block_size)
+            suffixes = _strategies(options.strategy if options else 0)
+            made = [deflate.encoder(name + suffix) for suffix in suffixes]
+            return _Chunks(deflate.encoder(name), made, wbits, block_size)
         case Compression.ZSTD:
-            return _Chunks(zstd.encoder(name), deflate.MAX_WBITS, block_size)
+            return _Chunks(zstd.encoder(name), [zstd.encoder(name)], deflate.MAX_WBITS, block_size)
         case Compression.XZ:
             preset = lzma2.encoder(name).preset
             dictionary = options.dictionary_size if options else block_size
-            if not METADATA_SIZE <= dictionary <= block_size:
+            if not MIN_BLOCK <= dictionary <= block_size:
                 raise UnsupportedError(
                     "impossible size of the xz dictionary",
-                    expected=f"{METADATA_SIZE} to {block_size} bytes",
+                    expected=f"{MIN_BLOCK} to {block_size} bytes",
                     actual=dictionary,
                 )
             bcj = tuple(item for bit, item in enumerate(xz_buffer.BCJ) if options and options.flags >> bit & 1)
