@@ -143,16 +143,6 @@ def test_payload_fields_name_transaction_ids_and_inode_times(need: Callable[...,
     assert any(re.fullmatch(r"SB buffer at sector 0\+\d+\.sb_\w+", name) for name in names)
 
 
-def test_an_operation_is_found_where_byte_offset_says(need: Callable[..., None]) -> None:
-    require(need)
-    filesystem = filesystem_of("coreos")
-    log = filesystem.reader.log
-    record = next(record for record in log.records if record.whole and record.payload_blocks > 3)
-    data = unpack(log.headers(record), log.payload(record))
-    read = filesystem.reader.reader.read
-    assert bytes(read(log.byte_offset(record, at), 1)[0] for at in range(len(data))) == data
-
-
 def _headers(length: int, size: int) -> bytes:
     header = XlogRecHeader(
         h_magicno=XLOG_HEADER_MAGIC_NUM,

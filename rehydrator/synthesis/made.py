@@ -6,7 +6,6 @@ so that the same wish gives the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from datetime import UTC, datetime
 
@@ -53,8 +52,3 @@ def digest_of(content: Source) -> str:
         return sink.hexdigest()
     finally:
         sink.close()
-
-
-def digest_of_text(text: str) -> str:
-    """Return the sha256 of a text, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()

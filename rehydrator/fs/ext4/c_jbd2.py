@@ -23,12 +23,6 @@ class BlockType(enum.IntEnum):
     REVOKE = 5
 
 
-class JournalCompat(enum.IntFlag):
-    """``s_feature_compat`` of the journal."""
-
-    CHECKSUM = 0x1
-
-
 class JournalIncompat(enum.IntFlag):
     """``s_feature_incompat`` of the journal."""
 

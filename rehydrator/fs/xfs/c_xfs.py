@@ -75,12 +75,6 @@ SUPPORTED_INCOMPAT = (
 )
 
 
-class LogIncompat(enum.IntFlag):
-    """``sb_features_log_incompat``."""
-
-    XATTRS = 1 << 0
-
-
 class DinodeFormat(enum.IntEnum):
     """``di_format`` and ``di_aformat``."""
 
@@ -89,14 +83,6 @@ class DinodeFormat(enum.IntEnum):
     EXTENTS = 2
     BTREE = 3
     UUID = 4
-
-
-class Diflag(enum.IntFlag):
-    """``di_flags`` that matter here."""
-
-    REALTIME = 1 << 0
-    PREALLOC = 1 << 1
-    IMMUTABLE = 1 << 3
 
 
 class Diflag2(enum.IntFlag):
@@ -286,14 +272,6 @@ class XfsInobtRec(Structure, byteorder=">"):
     ir_holemask: int = field("H")
     ir_count: int = field("B")
     ir_freecount: int = field("B")
-    ir_free: int = field("Q")
-
-
-class XfsInobtRecFull(Structure, byteorder=">"):
-    """``struct xfs_inobt_rec`` of a file system without sparse inode chunks."""
-
-    ir_startino: int = field("I")
-    ir_freecount: int = field("I")
     ir_free: int = field("Q")
 
 

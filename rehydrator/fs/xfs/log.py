@@ -191,20 +191,6 @@ class XfsLog:
         """Yield the operations of a record."""
         return parse_operations(unpack(self.headers(record), self.payload(record)), record.header.h_num_logops)
 
-    def byte_offset(self, record: LogRecord, offset: int) -> int:
-        """Return where byte ``offset`` of the unpacked payload lies, in bytes from the start of the file system.
-
-        The first word of each block lies in ``h_cycle_data`` of a header instead.
-        """
-        block, within = divmod(offset, BBSIZE)
-        if within >= _WORD_SIZE:
-            at = (record.block + record.header_blocks + block) % self.blocks
-            return self.extent.offset + at * BBSIZE + within
-        index, slot = divmod(block, XLOG_CYCLE_DATA_SIZE)
-        base = XlogRecHeader.offset_of("h_cycle_data") if not index else _WORD_SIZE
-        at = (record.block + index) % self.blocks
-        return self.extent.offset + at * BBSIZE + base + slot * _WORD_SIZE + within
-
     # -- state
 
     @property

@@ -12,7 +12,7 @@ from functools import cached_property
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
 from rehydrator.fs.xfs.btree import BtreeBlock, BtreeWalker
-from rehydrator.fs.xfs.c_xfs import XFS_SYMLINK_MAGIC, Diflag2, DinodeFormat, Incompat, XfsDsymlinkHdr
+from rehydrator.fs.xfs.c_xfs import XFS_SYMLINK_MAGIC, DinodeFormat, Incompat, XfsDsymlinkHdr
 from rehydrator.fs.xfs.directory import DATA_MAGICS, Entry, block_entries, short_form
 from rehydrator.fs.xfs.geometry import geometry, read_superblock
 from rehydrator.fs.xfs.inode import Inode, Mapping, fork_mappings, parse_inode
@@ -136,7 +136,3 @@ class Xfs:
                 return self._lookup(trail, f"{target}/{rest}" if rest else target, follow, budget - 1)
             trail.append(inode.number)
         return inode
-
-    def is_shared(self, inode: Inode) -> bool:
-        """Tell whether a file may share blocks with others (it was copied by reflink)."""
-        return bool(inode.flags2 & Diflag2.REFLINK)
