@@ -10,7 +10,7 @@ from typing import BinaryIO
 import msgspec
 
 from rehydrator.codecs.compressing import Compressor
-from rehydrator.disk.compressing_sink import compressed
+from rehydrator.codecs.compressing_sink import compressed
 from rehydrator.disk.sink import FileSink, Sink, StreamSink
 from rehydrator.errors import UsageError
 from rehydrator.layers.c_tar import BLOCKSIZE

@@ -260,12 +260,6 @@ def test_variables_exist() -> None:
         assert f'"{name}"' in code
 
 
-def test_rooms() -> None:
-    tree = HACKING.partition("## Rooms")[2].partition("```\n")[2].partition("```")[0]
-    described = set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
-    assert {path.parent.name for path in (ROOT / "rehydrator").glob("*/__init__.py")} <= described
-
-
 def test_figures_are_of_the_fixture(real_store: Path) -> None:
     """Sizes within a quarter: the versions of zstd differ, and so may the manifests a little."""
     figures = README.partition("<!-- figures:begin -->")[2].partition("<!-- figures:end -->")[0]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from rehydrator.codecs.compressing import Compressor
+from rehydrator.codecs.compressing_sink import CompressingSink
 from rehydrator.destination import tar_header
-from rehydrator.disk.compressing_sink import CompressingSink
 from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.sink import HashSink, Sink
 from rehydrator.errors import OutputError

@@ -18,7 +18,7 @@ from rehydrator.explain.explain import explain as compare
 from rehydrator.explain.html import render as render_html
 from rehydrator.explain.peel import opened
 from rehydrator.explain.tree import Report
-from rehydrator.explain.unread import Start
+from rehydrator.explain.volumes import Start
 from rehydrator.oci.reference import Location
 
 HTML = "html"

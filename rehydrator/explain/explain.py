@@ -18,8 +18,9 @@ from rehydrator.explain.meaning import meaning, told_areas, told_arguments, unif
 from rehydrator.explain.owners import DiskOwners, Owner
 from rehydrator.explain.peel import Opened
 from rehydrator.explain.tree import FileChange, Note, Part, Report, Side, Status, Total
-from rehydrator.explain.unread import Compared, Image, Start, compare_unread
+from rehydrator.explain.unread import Image, compare_unread
 from rehydrator.explain.verdict import verdict
+from rehydrator.explain.volumes import Compared, Start
 from rehydrator.fs.probe import Probe
 from rehydrator.report import human
 

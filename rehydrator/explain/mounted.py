@@ -13,7 +13,7 @@ from rehydrator.engines.guestfs.tree import DIRECTORY, FILE, SYMBOLIC_LINK, Node
 from rehydrator.errors import RehydratorError
 from rehydrator.explain.meaning import MAX_TEXT, meaning, topic, unified
 from rehydrator.explain.tree import FileChange
-from rehydrator.explain.unread import Compared, Pair, Start, Volume
+from rehydrator.explain.volumes import Compared, Pair, Start, Volume
 
 _SECTOR = 512
 _MAX_TEXTS = 64 << 20  # bytes of one side's changed texts that are held at once; further ones are not shown

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import msgspec
 
-from rehydrator.disk.source import Source
 from rehydrator.explain.owners import DiskOwners
-from rehydrator.explain.tree import FileChange
+from rehydrator.explain.volumes import Compared, Pair, Start, Volume
 from rehydrator.fs.probe import LUKS
-
-if TYPE_CHECKING:
-    from rehydrator.engines.guestfs.machine import Machine
-
-Start = Callable[[int], AbstractContextManager["Machine"]]
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -24,39 +16,6 @@ class Image(msgspec.Struct, frozen=True):
 
     name: str
     owners: DiskOwners
-
-
-class Volume(msgspec.Struct, frozen=True):
-    """What a partition of ``image`` holds. ``missing``: nothing here reads it; ``damaged``: because of its damage."""
-
-    image: str
-    type: str
-    content: Source
-    missing: bool = False
-    damaged: bool = False
-
-
-class Pair(msgspec.Struct, frozen=True):
-    """The same partition on both sides; None stands for one that is not there, or that holds nothing known."""
-
-    a: Volume | None
-    b: Volume | None
-
-    @property
-    def volumes(self) -> list[Volume]:
-        """The sides that there are."""
-        return [volume for volume in (self.a, self.b) if volume]
-
-    def types(self) -> str:
-        """Name what they are."""
-        return " and ".join(dict.fromkeys(volume.type for volume in self.volumes))
-
-
-class Compared(msgspec.Struct, frozen=True):
-    """The files of a partition that differ, and a line on how that is known, or why not."""
-
-    note: str
-    files: list[FileChange] = []
 
 
 def compare_unread(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from rehydrator.errors import StoreDamagedError
+from rehydrator.release.naming import is_plain
 
 INDEX = "store.json"
 STREAM = "stream.json"
@@ -46,10 +47,7 @@ def inside(root: Path, name: str) -> Path:
 
 
 def safe_file_name(name: str, path: Path) -> str:
-    """Return ``name`` if it is a plain file name that can be written into a directory; ``path`` is its manifest.
-
-    Hidden names are refused, since they may configure other programs, and so is what would command a terminal.
-    """
-    if not name or name.startswith((".", "-")) or any(c in name for c in "/\\") or not name.isprintable():
+    """Return ``name`` if it is a plain file name; ``path`` is its manifest. Raises StoreDamagedError."""
+    if not is_plain(name):
         raise StoreDamagedError("a manifest's file name is not a plain name", path=path, actual=repr(name))
     return name
