@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from rehydrator.release.naming import plain_name
 from rehydrator.relocator import Relocator
 from rehydrator.store.reader import Store
 from rehydrator.store.writer import Staging
+from rehydrator.together import Keeping
 from rehydrator.workers import worker_pool
 
 _PARENT = "qemu"  # the platform whose disk others are made from
@@ -288,14 +289,15 @@ def _prove(
     artifacts = {(item.identity.arch, item.identity.key): item for r in inputs.releases for item in r.artifacts}
     while unproven:
         staging.write_index(inputs.stream, signatures)
-        with Store(staging.root, threads=1) as store, worker_pool(settings.jobs, "prove", progress) as pool:
+        with Store(staging.root, threads=1) as store:
             manifests = [store.manifest_by_key(arch, key) for arch, key in sorted(unproven)]
             proofs = [report.proofs.get((item.artifact.arch, item.artifact.key)) for item in manifests]
-            futures = {
-                pool.submit(check_with, proof, item, store, progress): item
-                for proof, item in zip(proofs, manifests, strict=True)
-            }
-            failed = [manifest for future, manifest in futures.items() if not _proven(future, manifest, report)]
+            with closing(Keeping(store, manifests)) as depot, worker_pool(settings.jobs, "prove", progress) as pool:
+                futures = {
+                    pool.submit(check_with, proof, item, depot, progress): item
+                    for proof, item in zip(proofs, manifests, strict=True)
+                }
+                failed = [manifest for future, manifest in futures.items() if not _proven(future, manifest, report)]
         unproven = {(item.artifact.arch, item.artifact.key) for item in failed}
         for manifest in failed:
             _drop(artifacts[manifest.artifact.arch, manifest.artifact.key], manifest, staging, settings, progress)

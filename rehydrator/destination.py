@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +19,7 @@ from rehydrator.manifest.schema import Manifest
 from rehydrator.progress import Progress
 from rehydrator.rehydrate import Options, emit, made_directory, product_name, product_size
 from rehydrator.store.depot import Depot, Signature
-from rehydrator.together import side_by_side
+from rehydrator.together import Keeping, side_by_side
 
 _TAR = ".tar"
 
@@ -143,6 +144,13 @@ def to_tar(
 
     The same files and ``mtime``, in seconds since 1970, give the same bytes.
     """
+    with closing(Keeping(depot, manifests)) as keeping:
+        return _to_tar(manifests, keeping, sink, mtime, progress, options)
+
+
+def _to_tar(
+    manifests: Sequence[Manifest], depot: Depot, sink: Sink, mtime: int, progress: Progress, options: Options
+) -> list[Written]:
     names = _names(manifests, options)
     signatures = _signatures(manifests, depot, options)
     written = []

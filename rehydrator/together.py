@@ -1,14 +1,18 @@
-"""Making several artifacts at once: those told from the same canonical disk share each frame that is decoded of it."""
+"""Making several artifacts: those told from the same disk share what is decoded of it, and each is compressed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TypeVar
 
 from rehydrator.disk.convoy import Convoy, Member
+from rehydrator.disk.extents import CHUNK, Data, Extent
+from rehydrator.disk.on_demand import OnDemand, Section
 from rehydrator.disk.source import Source
-from rehydrator.manifest.schema import BlobRef, EditedDisk, Manifest
+from rehydrator.manifest.schema import BlobRef, EditedDisk, Manifest, Parts, references_of
 from rehydrator.progress import Progress
 from rehydrator.store.depot import Depot, Prefix, Signature
 from rehydrator.workers import processors, worker_pool
@@ -27,6 +31,13 @@ def side_by_side(
     other kinds read here and there; they come first, no more at once than there are processors. Raises what the first
     that failed raised.
     """
+    with closing(Keeping(depot, manifests)) as keeping:
+        return _side_by_side(manifests, keeping, make, jobs, progress)
+
+
+def _side_by_side(
+    manifests: Sequence[Manifest], depot: Depot, make: Callable[[Manifest, Depot], T], jobs: int, progress: Progress
+) -> list[T]:
     made: dict[str, T] = {}
 
     def run(items: Sequence[Manifest], make_one: Callable[[Manifest], T], at_once: int) -> None:
@@ -58,26 +69,23 @@ def _is_edited(manifest: Manifest) -> bool:
     return isinstance(manifest.body, EditedDisk)
 
 
-class _Shared(Depot):
-    """A depot in which one architecture's canonical is read together with others."""
+class _Through(Depot):
+    """A depot that another one stands behind."""
 
-    def __init__(self, depot: Depot, arch: str, convoy: Convoy) -> None:
+    def __init__(self, depot: Depot) -> None:
         self._depot = depot
-        self._arch = arch
-        self._convoy = convoy
-        self._member: Member | None = None
 
     def canonical(self, arch: str) -> Source:
-        """Return the canonical; that of the one architecture as part of the convoy."""
-        if arch != self._arch:
-            return self._depot.canonical(arch)
-        if self._member is None:
-            self._member = self._convoy.join(self._depot.canonical(arch))
-        return self._member
+        """Return the canonical."""
+        return self._depot.canonical(arch)
 
     def manifest_by_key(self, arch: str, key: str) -> Manifest:
         """Return the manifest of another artifact."""
         return self._depot.manifest_by_key(arch, key)
+
+    def content(self, manifest: Manifest, make: Callable[[], Source]) -> Source:
+        """Return an artifact's content."""
+        return self._depot.content(manifest, make)
 
     def small_blob(self, ref: BlobRef) -> bytes:
         """Return the content of a blob."""
@@ -91,7 +99,82 @@ class _Shared(Depot):
         """Return the signature of an artifact's shipped file."""
         return self._depot.signature(manifest)
 
+
+class _Shared(_Through):
+    """A depot in which one architecture's canonical is read together with others."""
+
+    def __init__(self, depot: Depot, arch: str, convoy: Convoy) -> None:
+        super().__init__(depot)
+        self._arch = arch
+        self._convoy = convoy
+        self._member: Member | None = None
+
+    def canonical(self, arch: str) -> Source:
+        """Return the canonical; that of the one architecture as part of the convoy."""
+        if arch != self._arch:
+            return super().canonical(arch)
+        if self._member is None:
+            self._member = self._convoy.join(super().canonical(arch))
+        return self._member
+
     def close(self) -> None:
         """Leave the convoy."""
         if self._member is not None:
             self._member.close()
+
+
+class Keeping(_Through):
+    """A depot for making ``manifests``, in which what several of them need is compressed once: rootfs.img for an ISO.
+
+    It is kept in nameless files under TMPDIR until the depot is closed.
+    """
+
+    def __init__(self, depot: Depot, manifests: Iterable[Manifest]) -> None:
+        super().__init__(depot)
+        needed = Counter(
+            (item.artifact.arch, key) for item in manifests for key in {item.artifact.key, *references_of(item.body)}
+        )
+        self._several = {place for place, count in needed.items() if count > 1}
+        self._opening = threading.RLock()  # an artifact that is opened opens those that it is told from
+        self._kept: dict[tuple[str, str], _Kept] = {}
+
+    def content(self, manifest: Manifest, make: Callable[[], Source]) -> Source:
+        """Return an artifact's content; that of an archive which several need is made once, as far as it is read."""
+        place = manifest.artifact.arch, manifest.artifact.key
+        if place not in self._several or not isinstance(manifest.body, Parts):
+            return super().content(manifest, make)
+        with self._opening:
+            if place not in self._kept:
+                self._kept[place] = _Kept(super().content(manifest, make), manifest.content.name)
+            return self._kept[place]
+
+    def close(self) -> None:
+        """Let go of what is kept."""
+        for kept in self._kept.values():
+            kept.close()
+
+
+class _Kept(Source):
+    """A source that is read once, whatever is read of this."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.size = source.size
+        self._source = source
+        self._made = OnDemand([Section(0, source.size, lambda: _pieces(source))], name)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the source's extents."""
+        return self._source.extents()
+
+    def read(self, offset: int, length: int) -> Data:
+        """Read what is there; make it, up to there, where it is not."""
+        return self._made.read(offset, length)
+
+    def close(self) -> None:
+        """Remove what was made."""
+        self._made.close()
+
+
+def _pieces(source: Source) -> Iterator[Data]:
+    for at in range(0, source.size, CHUNK):
+        yield source.read(at, min(CHUNK, source.size - at))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -47,6 +49,10 @@ class Chained:
         return Manifest(
             version=MANIFEST_VERSION, artifact=identity, shipped=File(key, 0, ""), body=self._bodies[key]
         )  # fmt: skip
+
+    def content(self, manifest: Manifest, make: Callable[[], Source]) -> Source:
+        del manifest
+        return make()
 
     def small_blob(self, ref: BlobRef) -> bytes:
         return ref.sha256.encode()

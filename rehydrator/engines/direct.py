@@ -96,8 +96,12 @@ def artifact_source(
 
     As many of the outermost layers as ``without`` says are left out.
     """
-    source = body_source(manifest, depot, chain=chain, engine=engine)
-    return _wrapped(source, manifest.layers[without:], blob_reader(manifest, depot))
+
+    def make() -> Source:
+        source = body_source(manifest, depot, chain=chain, engine=engine)
+        return _wrapped(source, manifest.layers[without:], blob_reader(manifest, depot))
+
+    return make() if without else depot.content(manifest, make)
 
 
 def _wrapped(source: Source, layers: Sequence[LayerRecord], blobs: BlobReader) -> Source:

@@ -181,6 +181,20 @@ def literal_bytes(body: Body) -> int:
             return sum(literal_bytes(part.body) for part in body.parts)
 
 
+def references_of(body: Body) -> set[str]:
+    """Return the artifacts that ``body`` is told from, by key; the canonical is none."""
+    match body:
+        case EditedDisk(base=base) | DerivedOsmet(base=base):
+            names = {base}
+        case Relocated():
+            names = set(body.references)
+        case Stored():
+            names = set()
+        case Parts():
+            names = {name for part in body.parts for name in references_of(part.body)}
+    return names - {CANONICAL}
+
+
 class CanonicalRef(msgspec.Struct, frozen=True):
     """The canonical disk of an architecture: its file in the store, its content, its map of non-zero blocks."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -33,6 +34,10 @@ class Depot(Protocol):
 
     def manifest_by_key(self, arch: str, key: str) -> Manifest:
         """Return the manifest of another artifact."""
+        ...
+
+    def content(self, manifest: Manifest, make: Callable[[], Source]) -> Source:
+        """Return an artifact's content: what ``make`` opens, or what another caller had it open."""
         ...
 
     def small_blob(self, ref: BlobRef) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -94,6 +94,10 @@ class Store:
             if manifest.artifact.key == key:
                 return manifest
         raise StoreDamagedError(f"a manifest refers to artifact {key}, which the store lacks", path=self.name)
+
+    def content(self, manifest: Manifest, make: Callable[[], Source]) -> Source:
+        """Return what ``make`` opens."""
+        return make()
 
     def canonical(self, arch: str) -> Source:
         """Return the canonical disk of an architecture; opened once, with its extent map."""
