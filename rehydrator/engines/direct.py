@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from rehydrator.disk.composed import Joined
 from rehydrator.disk.overlay import Overlay
 from rehydrator.disk.source import Source
 from rehydrator.edits.grow import Grow
 from rehydrator.edits.replay import BlobReader, Replay
 from rehydrator.errors import CorruptError, StoreDamagedError
+from rehydrator.layers.early import Archive, Early
 from rehydrator.layers.table import LayerRecord, layer_for
 from rehydrator.manifest.schema import (
     CANONICAL,
@@ -163,11 +163,12 @@ class _Made:
             case Stored():
                 return self._depot.large_blob(body.blob)
             case DerivedOsmet():
-                return osmet_of(self._reference(body.base), body.record)
+                return Early(osmet_of(self._reference(body.base), body.record), f"the osmet file of {body.base}")
             case Parts():
                 if level == _MAX_ARCHIVES:
                     raise StoreDamagedError("too many archives within each other", expected=f"at most {_MAX_ARCHIVES}")
-                return Joined(self._part(part, level + 1) for part in body.parts)
+                parts = [self._part(part, level + 1) for part in body.parts]
+                return Archive(parts, [part for part in parts if isinstance(part, Early)])
 
     def _part(self, part: Part, level: int) -> Source:
         source = _wrapped(self.of(part.body, level), part.layers, blob_reader(self._manifest, self._depot))

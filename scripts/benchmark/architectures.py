@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .context import Bench, remove
 from .files import tree_size
+from .kept import Kept, blobs_of, read_kept, size_of
 from .process import run
 from .release import architectures_of
 from .report import Cell, Column, Report, Table, Target
@@ -18,22 +15,6 @@ _REST_LIMIT = 500_000
 _REST_LIMIT_OF_ONE = 150_000  # where the build has one architecture
 _EDITS = "edits"
 _PACKED_LIMIT = 1536  # of a manifest of s390x
-# Disks whose file systems were made anew, and the live ISO, which metadata calls a disk.
-_OTHER_LINEAGE = ("metal.4k.", "metal.iso.", "qemu-secex.")
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A manifest of the store, and the sizes of the blobs that it needs by their names."""
-
-    path: Path
-    rung: str
-    blobs: dict[str, int]
-
-    @property
-    def sibling(self) -> bool:
-        """Whether it is of a disk made from the image that the canonical was made from."""
-        return self.path.name.endswith(".disk.json") and not self.path.name.startswith(_OTHER_LINEAGE)
 
 
 def measure(bench: Bench, report: Report) -> None:
@@ -45,11 +26,12 @@ def measure(bench: Bench, report: Report) -> None:
         "build", "dehydrate", str(bench.release.directory), str(root), "--arch", "all", "--no-compressed",
         "--jobs", str(bench.settings.cpus), "--allow-unhandled", "--progress", "none",
     )  # fmt: skip
-    kept = {name: [_read(path) for path in sorted((root / name / "manifests").iterdir())] for name in names}
+    kept = {name: read_kept(root, name) for name in names}
     rows = [_row(bench, root, name, kept[name]) for name in names]
     everything = [item for held in kept.values() for item in held]
     total, canonicals = tree_size(root), sum(int(row["canonical"] or 0) for row in rows)
-    others = _size([item for item in everything if not item.sibling], but=_blobs(everything, siblings=True))
+    siblings = [item for item in everything if item.sibling]
+    others = size_of((item for item in everything if not item.sibling), but=blobs_of(siblings))
     rest = total - canonicals - others
     rows.append({"arch": "store", "canonical": canonicals, "others": others, "rest": rest, "total": total})
     columns = (
@@ -66,7 +48,7 @@ def measure(bench: Bench, report: Report) -> None:
     report.tables.append(Table("architectures", title, columns, rows, [note]))
     what = f"one store of {', '.join(names)}, besides canonicals, live and disks of other lineage"
     report.targets.append(Target(what, _REST_LIMIT if len(names) > 1 else _REST_LIMIT_OF_ONE, rest, "bytes"))
-    others_told = sum(item.sibling and item.rung != _EDITS for item in everything)
+    others_told = sum(item.rung != _EDITS for item in siblings)
     report.targets.append(
         Target("disks of the canonical's lineage that are not told by edits", 0, others_told, "disks")
     )
@@ -76,27 +58,11 @@ def measure(bench: Bench, report: Report) -> None:
     remove(root)
 
 
-def _read(path: Path) -> _Kept:
-    document: dict[str, Any] = json.loads(path.read_text())
-    blobs = {item["sha256"]: int(item["size"]) for item in document.get("blobs", [])}
-    return _Kept(path, document["body"]["rung"], blobs)
-
-
-def _blobs(kept: Iterable[_Kept], *, siblings: bool) -> frozenset[str]:
-    return frozenset(name for item in kept if item.sibling is siblings for name in item.blobs)
-
-
-def _size(kept: list[_Kept], but: frozenset[str] = frozenset()) -> int:
-    """Return what manifests and their blobs take, without the blobs ``but``."""
-    blobs = {name: size for item in kept for name, size in item.blobs.items() if name not in but}
-    return sum(item.path.stat().st_size for item in kept) + sum(blobs.values())
-
-
-def _row(bench: Bench, root: Path, arch: str, kept: list[_Kept]) -> dict[str, Cell]:
+def _row(bench: Bench, root: Path, arch: str, kept: list[Kept]) -> dict[str, Cell]:
     siblings = [item for item in kept if item.sibling]
     canonical = (root / arch / "canonical.raw.zst").stat().st_size
-    shared = _blobs(kept, siblings=True)
-    others, rest = _size([item for item in kept if not item.sibling], but=shared), _size(siblings)
+    others = size_of((item for item in kept if not item.sibling), but=blobs_of(siblings))
+    rest = size_of(siblings)
     return {
         "arch": arch,
         "canonical": canonical,

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import architectures, explaining, owners, render, zipl_edit
-from .context import Bench, Settings
+from . import architectures, explaining, owners, render, whole, zipl_edit
+from .context import ROOT, Bench, Settings
 from .engines import measure_engines
 from .errors import BenchError
 from .everything import measure_all
@@ -29,6 +30,7 @@ from .times import TIMES, Experiment, measure_times
 from .tools import PROGRAMS, install, missing, versions
 from .wrapping import measure_wrap
 
+_DEHYDRATE = "dehydrate"
 _DELTAS, _REPLAY, _ENGINES, _WRAP = "deltas", "replay", "engines", "wrap"
 _ARCHITECTURES, _ZIPL, _SYNTHESIZE, _ALL = "architectures", "zipl", "synthesize", "all"
 EXPERIMENTS = (
@@ -59,8 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rivals' encoders at once (default: 1)")
     parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS", help="stop rivals' encoders then")
     parser.add_argument("--work", type=Path, default=Path("/var/tmp"), metavar="DIR", help="where temporary files go")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="a store of the release; default: make one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw values here")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report as Markdown here")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the table of the whole release into this file")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"only these of {', '.join(NAMES)}")
     parser.add_argument("--install", action="store_true", help="install missing programs with apt-get first")
     return parser
@@ -98,6 +102,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise BenchError("--runs, --dehydrations and --jobs are at least 1")
     if not arguments.work.is_dir():
         raise BenchError(f"{arguments.work}: no directory")
+    if arguments.store and _DEHYDRATE in (arguments.only or [_DEHYDRATE]):
+        raise BenchError("--store leaves nothing to measure of dehydrate; name all else with --only")
+    if arguments.readme and "store" not in (arguments.only or NAMES):
+        raise BenchError("--readme needs the sizes of our store: --only store, and rivals")
 
 
 def _measure(arguments: argparse.Namespace) -> Report:
@@ -111,7 +119,7 @@ def _measure(arguments: argparse.Namespace) -> Report:
     if missing(PROGRAMS):
         report.notes.append(f"not installed: {', '.join(missing(PROGRAMS))}")
     with tempfile.TemporaryDirectory(prefix="rehydrator-bench-", dir=arguments.work.resolve()) as work:
-        bench = Bench(release, Path(work), settings)
+        bench = Bench(release, Path(work), settings, arguments.store and arguments.store.resolve())
         measure_times(bench, [item for item in EXPERIMENTS if item.name in chosen], report)
         if _REPLAY in chosen:
             measure_replay(bench, report)
@@ -135,6 +143,17 @@ def _measure(arguments: argparse.Namespace) -> Report:
     return report
 
 
+def _put(report: Report, readme: Path) -> None:
+    """Put the table of the whole release between the marks for it."""
+    table = next(item for item in report.tables if item.name == whole.NAME)
+    script = ROOT / "scripts/lib/readme_figures.py"
+    command = [sys.executable, str(script), str(readme), whole.NAME]
+    lines = "".join(f"{line}\n" for line in render.text_table(table))
+    done = subprocess.run(command, input=lines, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise BenchError(done.stderr.strip())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the report and return 0, or 1 where a target was missed, or 2 where it can't be measured."""
     chosen = _parser().parse_args(arguments)
@@ -148,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.json.write_text(render.as_json(report))
         if chosen.markdown:
             chosen.markdown.write_text(render.markdown(report))
+        if chosen.readme:
+            _put(report, chosen.readme)
     except (BenchError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -63,9 +63,12 @@ def find_python() -> str:
 
 
 class Bench:
-    """One run of the benchmark. What it makes lies in ``work`` and is made when it is first asked for."""
+    """One run of the benchmark. What it makes lies in ``work`` and is made when it is first asked for.
 
-    def __init__(self, release: Release, work: Path, settings: Settings) -> None:
+    ``store`` is a store of the release that is there already.
+    """
+
+    def __init__(self, release: Release, work: Path, settings: Settings, store: Path | None = None) -> None:
         self.release = release
         self.work = work
         self.settings = settings
@@ -74,6 +77,7 @@ class Bench:
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self.environment = {**kept, "PYTHONPATH": str(ROOT)}
         self._contents: dict[str, Path] = {}
+        self._given = store
         self._store: tuple[Store, list[Usage]] | None = None
 
     def log(self, text: str) -> None:
@@ -120,20 +124,25 @@ class Bench:
         return Store(root, self.release.arch, {item["name"]: item for item in document["artifacts"]})
 
     def store(self) -> tuple[Store, list[Usage]]:
-        """Return the store of the release and what making it took, each time."""
+        """Return the store of the release and what making it took, each time; nothing for one that was given."""
         if self._store is None:
-            for artifact in self.release.artifacts:  # into the page cache
-                sha256_of(artifact.path)
-            made = []
-            for number in range(self.settings.dehydrations):
-                self.log(f"dehydrate, run {number + 1} of {self.settings.dehydrations}")
-                made.append(self.dehydrate(self.release.directory, self.place("store")))
-            store = self.open_store(self.work / "store")
-            absent = [item.path.name for item in self.release.artifacts if item.path.name not in store.listing]
+            made = [] if self._given else self._made()
+            store = self.open_store(self._given or self.work / "store")
+            listed = {name: entry["sha256"] for name, entry in store.listing.items()}
+            absent = [item.path.name for item in self.release.artifacts if listed.get(item.path.name) != item.sha256]
             if absent:
                 raise BenchError(f"the store lacks {', '.join(absent)}")
             self._store = store, made
         return self._store
+
+    def _made(self) -> list[Usage]:
+        for artifact in self.release.artifacts:  # into the page cache
+            sha256_of(artifact.path)
+        made = []
+        for number in range(self.settings.dehydrations):
+            self.log(f"dehydrate, run {number + 1} of {self.settings.dehydrations}")
+            made.append(self.dehydrate(self.release.directory, self.place("store")))
+        return made
 
     def each(self, items: Iterable[Artifact], measure: Callable[[Artifact], T]) -> dict[str, T]:
         """Measure sizes of several artifacts, ``jobs`` at a time; the result is by artifact key."""

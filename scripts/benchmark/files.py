@@ -43,12 +43,17 @@ def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def decompress(source: Path, target: Path, sha256: str) -> None:
-    """Write the content of ``source`` to the sparse file ``target`` and compare its digest."""
+def unpack(source: Path, target: Path) -> str:
+    """Write the content of ``source`` to the sparse file ``target``; return its digest."""
     package = Path(__file__).resolve().parent
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}
-    digest = run([sys.executable, "-m", f"{package.name}.files", str(source), str(target)], env=environment).output
-    if digest.strip() != sha256:
+    command = [sys.executable, "-m", f"{package.name}.files", str(source), str(target)]
+    return run(command, env=environment).output.strip()
+
+
+def decompress(source: Path, target: Path, sha256: str) -> None:
+    """Unpack ``source`` and compare the digest of its content."""
+    if unpack(source, target) != sha256:
         raise BenchError(f"{source}: its content does not have the sha256 of the release metadata")
 
 

@@ -12,7 +12,8 @@ def _cells(table: Table) -> list[list[str]]:
     return [[column.show(row.get(column.key)) for column in table.columns] for row in table.rows]
 
 
-def _text_table(table: Table) -> Iterator[str]:
+def text_table(table: Table) -> Iterator[str]:
+    """Yield the lines of a table, headings first."""
     rows = [[column.heading for column in table.columns], *_cells(table)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
     for row in rows:
@@ -34,7 +35,7 @@ def text(report: Report) -> str:
     """Return the report for a terminal."""
     lines = [f"{name}: {value}" for name, value in report.facts.items()]
     for table in report.all_tables():
-        lines += ["", table.title, *_text_table(table), *(f"  {note}" for note in table.notes)]
+        lines += ["", table.title, *text_table(table), *(f"  {note}" for note in table.notes)]
     lines += ["", *(f"note: {note}" for note in report.notes)] if report.notes else []
     return "\n".join(lines) + "\n"
 

@@ -26,6 +26,7 @@ _SHOW: dict[str, Callable[[float], str]] = {
     "mebibytes": mebibytes,
     "seconds": lambda value: f"{value:.2f}",
     "rate": lambda value: f"{value:.0f}",
+    "ratio": lambda value: f"{value:.3f}",
     "text": str,
 }
 

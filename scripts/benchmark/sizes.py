@@ -16,6 +16,7 @@ from .release import Artifact
 from .report import Cell, Column, Report, Table, Target
 from .rivals import Measured
 from .tools import missing
+from .whole import measure_whole
 
 _PACKED_LIMIT = 1024
 _READABLE_LIMIT = 4096
@@ -68,6 +69,7 @@ class _Rows:
     total: dict[str, Cell]
     columns: list[Column] = field(default_factory=lambda: list(_FIRST))
     notes: list[str] = field(default_factory=list)
+    rivals: dict[str, int] = field(default_factory=dict)
 
     def add(self, method: Method, measured: Measured) -> None:
         self.columns += method.columns
@@ -75,10 +77,12 @@ class _Rows:
             self.rows[key].update(cells)
         self.total[method.columns[0].key] = measured.total
         self.notes += measured.notes
+        if method.measure is not _ours:
+            self.rivals[method.columns[0].heading] = measured.total
 
 
 def measure_sizes(bench: Bench, chosen: frozenset[str], report: Report) -> None:
-    """Add the table of sizes, with a column for each chosen method whose programs are there."""
+    """Add the table of sizes, with a column for each chosen method whose programs are there, and that of the whole."""
     artifacts = bench.release.artifacts
     methods = [method for method in METHODS if method.name in chosen]
     if not methods:
@@ -99,6 +103,8 @@ def measure_sizes(bench: Bench, chosen: frozenset[str], report: Report) -> None:
         rows.add(method, method.measure(bench))
     table = Table("sizes", "Sizes in bytes", rows.columns, [*rows.rows.values(), rows.total], rows.notes)
     report.tables.append(table)
+    if any(method.measure is _ours for method in methods):
+        measure_whole(bench, rows.rivals, report)
 
 
 def measure_deltas(bench: Bench, report: Report) -> None:

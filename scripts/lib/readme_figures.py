@@ -1,21 +1,24 @@
-"""Put the text on standard input between the figures marks of the file that is named."""
+"""Put the text on standard input between marks of the file that is named: those of figures, or of a second argument."""
 
 import os
 import re
 import sys
 from pathlib import Path
 
-_BLOCK = re.compile(r"(<!-- figures:begin -->\n).*?(<!-- figures:end -->)", re.DOTALL)
+_TIMED = "figures"
 
 
 def main() -> None:
     """Replace the block; end with a message where there is none."""
-    path = Path(sys.argv[1])
+    path, name = Path(sys.argv[1]), (*sys.argv[2:], _TIMED)[0]
+    block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
     text = path.read_text(encoding="utf-8")
-    figures = f"```\n{sys.stdin.read()}```\nMeasured on {os.cpu_count()} cores.\n"
-    replaced, count = _BLOCK.subn(lambda found: found[1] + figures + found[2], text)
+    figures = f"```\n{sys.stdin.read()}```\n"
+    if name == _TIMED:
+        figures += f"Measured on {os.cpu_count()} cores.\n"
+    replaced, count = block.subn(lambda found: found[1] + figures + found[2], text)
     if count != 1:
-        sys.exit(f"{path} has no block for figures")
+        sys.exit(f"{path} has no block for {name}")
     path.write_text(replaced, encoding="utf-8")
 
 
