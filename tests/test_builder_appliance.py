@@ -27,6 +27,7 @@ from release_builder.metadata import Artifact, Digest  # noqa: E402
 from release_builder.tools import BuildError, Runner  # noqa: E402
 
 NOBODY = 65534
+OTHERS = ("zipl-*", "apt-*", "squashfs-tools-*", "erofs-utils-*")  # of the cache: what other tests unpack
 
 
 def fake(directory: Path, script: str) -> None:
@@ -138,7 +139,7 @@ def test_a_release_built_without_root(tmp_path_factory: pytest.TempPathFactory, 
     try:
         shutil.copytree(SCRIPTS, home / "scripts")
         if cache.exists():
-            shutil.copytree(cache, home / "cache", ignore=shutil.ignore_patterns("zipl-*", "apt-*"))
+            shutil.copytree(cache, home / "cache", symlinks=True, ignore=shutil.ignore_patterns(*OTHERS))
         (home / "cache").mkdir(exist_ok=True)
         for path in (home, *home.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
