@@ -149,12 +149,13 @@ class Place:
         self._directory = directory
 
     def prepare(self, text: str) -> Path:
-        """Make the directory."""
-        release = self._get("release_dir")
-        for name, target in self._names(text, release).items():
-            link = self._directory / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(target)
+        """Make the directory, with copies of what the text names, itself or in a document: it may write to them."""
+        unnamed = re.search(r"\*|stream\.json", text) is not None
+        for name, original in self._names(text, self._get("release_dir")).items():
+            if name in text or unnamed:
+                copy = self._directory / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                subprocess.run(["cp", "--recursive", "--no-target-directory", original, copy], check=True)
         self._programs()
         return self._directory
 
