@@ -19,7 +19,7 @@ from rehydrator import rungs
 from rehydrator.errors import CorruptError, InputError, MismatchError, OutputError, UnsupportedError
 from rehydrator.intake.compression import find_compression
 from rehydrator.intake.intake import Content, check_present, take_in
-from rehydrator.manifest.schema import Manifest, Rung, literal_bytes
+from rehydrator.manifest.schema import Manifest, Rung, literal_bytes, notes_of
 from rehydrator.progress import Progress
 from rehydrator.proof import Proof, check_with
 from rehydrator.release.artifact import Artifact, Inputs, Release
@@ -70,6 +70,7 @@ def dehydrate(inputs: Inputs, target: Path, settings: Settings, progress: Progre
         signatures = [item.signature for release in inputs.releases for item in release.artifacts if item.signature]
         _prove(inputs, staging, signatures, settings, progress, report)
         report.manifests = staging.manifests()
+        report.notes += [f"{item.content.name}: {note}" for item in report.manifests for note in notes_of(item)]
         staging.publish()
     return report
 
@@ -266,8 +267,6 @@ class _ReleaseRun:
     def _relocate(self, relocator: Relocator, peeled: rungs.Peeled) -> Rung:
         """Tell content by what is found elsewhere, else keep it whole; return which of the two."""
         content = peeled.content
-        if peeled.bare.note:
-            self._report.notes.append(peeled.bare.note)
         with self._progress.task(f"relocate {content.content.name}") as task:
             manifest = relocator.tell(peeled)
             task.note = manifest.rung.value
@@ -320,7 +319,7 @@ def _drop(artifact: Artifact, failed: Manifest, staging: Staging, settings: Sett
         taken = take_in(artifact, staging.scratch, task)
         content = msgspec.structs.replace(taken, compression=failed.compression)
         try:
-            manifest = rungs.whole(content, staging.blobs, level=settings.level, threads=settings.jobs)
+            manifest = rungs.whole(content, staging.blobs, [], level=settings.level, threads=settings.jobs)
         finally:
             content.discard()
         staging.set_manifest(manifest)

@@ -50,20 +50,18 @@ class RehydratorError(Exception):
         self.hint = self.usual_hint if hint is None else hint
 
     def __str__(self) -> str:
-        place = self.path or ""
-        if self.offset is not None:
-            place += f" at byte {self.offset:#x}"
-        text = f"{place.strip()}: {self.message}" if place else self.message
-        told = [
-            f"{word} {value}"
-            for word, value in (("expected", self.expected), ("found", self.actual))
-            if value is not None
-        ]
-        if told:
-            text += f" ({', '.join(told)})"
-        if self.hint:
-            text += f". {self.hint}"
-        return text
+        if not self.path:
+            return self.reason
+        return f"{self.path} {self.reason}" if self.offset is not None else f"{self.path}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """All but the name of the file."""
+        pairs = (("expected", self.expected), ("found", self.actual))
+        told = ", ".join(f"{word} {value}" for word, value in pairs if value is not None)
+        text = self.message if self.offset is None else f"at byte {self.offset:#x}: {self.message}"
+        text += f" ({told})" if told else ""
+        return f"{text}. {self.hint}" if self.hint else text
 
     def located(self, path: str | Path, offset: int | None = None, hint: str | None = None) -> Self:
         """Return this error with what the raising code could not know filled in."""

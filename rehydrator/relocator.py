@@ -14,6 +14,7 @@ from rehydrator.disk.extents import BLOCK, CHUNK, Data, Extent
 from rehydrator.disk.gpt import read_table
 from rehydrator.disk.source import Source, Window
 from rehydrator.errors import CorruptError, UnsupportedError
+from rehydrator.fs.erofs.superblock import is_erofs
 from rehydrator.intake.intake import Content
 from rehydrator.layers.table import format_of
 from rehydrator.manifest.schema import (
@@ -94,16 +95,17 @@ class Relocator:
         # a partitioned disk is told without its containers, since others may be edits of it
         if peeled.table is None and (segments := self._found_whole(source)):
             found = self._copied(source, segments)
-            bare = Bare(source, note=peeled.bare.note)
-            return manifest_of(Peeled(peeled.content, bare), found.part.body, found.blobs)
+            return manifest_of(Peeled(peeled.content, Bare(source)), found.part.body, found.blobs)
+        notes = list(peeled.bare.notes)
         if peeled.bare.cuts:
             parts = self._parts(peeled.disk, peeled.bare.cuts, peeled.content.artifact.path)
             body = Parts([item.part for item in parts])
             if not all(isinstance(item.part.body, Stored) for item in parts):
                 return manifest_of(peeled, body, [ref for item in parts for ref in item.blobs])
+            notes += [note for item in parts for note in item.part.notes]
         elif (told := self._disk(peeled)) is not None:
             return manifest_of(peeled, told.part.body, told.blobs)
-        return whole(peeled.content, self._blobs, level=self._level, threads=self._threads)
+        return whole(peeled.content, self._blobs, notes, level=self._level, threads=self._threads)
 
     def add_reference(self, content: Content) -> None:
         """Let later artifacts be told from this one's content."""
@@ -134,12 +136,12 @@ class Relocator:
             parts = self._parts(bare.inner, bare.cuts, path)
             refs = [ref for item in parts for ref in item.blobs]
             body: Body = Parts([item.part for item in parts])
-            return _Told(Part(source.size, body, bare.layers), [*refs, *tables])
+            return _Told(Part(source.size, body, bare.layers, bare.notes), [*refs, *tables])
         told = self._copies(bare.inner, () if bare.taken else starts)
         if told is not None:
-            return _Told(Part(source.size, told.part.body, bare.layers), [*told.blobs, *tables])
+            return _Told(Part(source.size, told.part.body, bare.layers, bare.notes), [*told.blobs, *tables])
         ref = self._put(seekable.frames_of(source), source.size)
-        return _Told(Part(source.size, Stored(ref)), [ref])
+        return _Told(Part(source.size, Stored(ref), notes=bare.notes), [ref])
 
     def _osmet(self, source: Source, path: Path) -> _Told | None:
         """Tell an osmet file by the disk that it describes, if that is known."""
@@ -199,7 +201,7 @@ def _groups(inner: Source, cuts: Sequence[int]) -> list[_Group]:
     at = 0
     for size in filter(None, cuts):
         file = Window(inner, at, size)
-        before, alone = alone, is_osmet(file) or format_of(file) is not None
+        before, alone = alone, is_osmet(file) or is_erofs(file) or format_of(file) is not None
         if alone or before:
             groups.append(_Group(Extent(at, size), [0]))
         else:

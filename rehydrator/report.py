@@ -31,6 +31,7 @@ from rehydrator.manifest.schema import (
     Relocated,
     Stored,
     literal_bytes,
+    notes_of,
 )
 from rehydrator.origins import file_origins
 from rehydrator.selection import short_name
@@ -65,6 +66,7 @@ class ArtifactReport(msgspec.Struct, frozen=True):
     literal_bytes: int
     layers: list[str]
     changes: list[str]
+    notes: list[str]
 
 
 class StoreReport(msgspec.Struct, frozen=True):
@@ -182,6 +184,7 @@ def artifact_report(manifest: Manifest, store: Store, *, texts: bool = False) ->
         literal_bytes=literal_bytes(manifest.body),
         layers=[layer_for(record).describe(record) for record in manifest.layers],
         changes=describe_changes(manifest, store, texts=texts),
+        notes=notes_of(manifest),
     )
 
 
@@ -242,15 +245,21 @@ def info_text(item: ArtifactReport) -> Iterator[str]:
     for layer in item.layers:
         yield f"  layer         {layer}"
     for change in item.changes:
-        yield from textwrap.wrap(
-            change,
-            _WIDTH,
-            initial_indent="  change        ",
-            subsequent_indent=" " * 16,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield from _wrapped("  change        ", change)
     yield f"  literal bytes {item.literal_bytes}"
+    for note in item.notes:
+        yield from _wrapped("  note          ", note)
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def dehydration_table(artifacts: Sequence[ArtifactReport], size: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from rehydrator.edits.replay import BlobReader
 from rehydrator.edits.table import Edit, blob_of
 from rehydrator.engines.direct import edited_disk
 from rehydrator.errors import CorruptError, UnsupportedError
+from rehydrator.fs.erofs.superblock import compressions, is_erofs, read_superblock
 from rehydrator.intake.intake import Content
 from rehydrator.layers.table import LayerRecord, format_of
 from rehydrator.manifest.schema import (
@@ -50,14 +52,15 @@ class Bare(msgspec.Struct, frozen=True):
     """What is left of a file, ``inner``, without the containers that could be taken off, outermost first.
 
     ``tables`` are the containers' blobs. ``cuts`` are the sizes of the files that ``inner`` consists of, if the last
-    container is an archive. Where one could not be taken off, ``container`` is its format and ``note`` says why.
+    container is an archive. Where one could not be taken off, ``container`` is its format. ``notes`` say why, and what
+    else a person should know about how the content is kept.
     """
 
     inner: Source
     taken: list[TakenOff] = []
     tables: list[BlobRef] = []
     cuts: tuple[int, ...] = ()
-    note: str = ""
+    notes: list[str] = []
     container: str = ""
 
     @property
@@ -124,12 +127,14 @@ def take_off(source: Source, path: Path, blobs: BlobWriter) -> Bare:
     taken: list[TakenOff] = []
     tables: list[BlobRef] = []
     cuts: tuple[int, ...] = ()
-    note = container = ""
+    notes: list[str] = []
+    container = ""
     while len(taken) < _MAX_LAYERS and (found := format_of(source)) is not None:
         try:
             unwrapped = found.layer.unwrap(source, path)
         except (UnsupportedError, CorruptError) as error:
-            note, container = str(error), found.name
+            notes.append(f"{found.name}: {error.reason}")
+            container = found.name
             break
         refs = [blobs.refs[blobs.put(table)] for table in unwrapped.tables]
         record = unwrapped.record
@@ -137,10 +142,22 @@ def take_off(source: Source, path: Path, blobs: BlobWriter) -> Bare:
             record = msgspec.structs.replace(record, tables=[ref.sha256 for ref in refs])
         taken.append(TakenOff(source, found.layer, unwrapped, record))
         tables += refs
+        notes += unwrapped.notes
         source, cuts = unwrapped.inner, unwrapped.cuts
         if found.inside == "tree" or cuts:  # what follows is many files
             break
-    return Bare(source, taken, tables, cuts, note=note, container=container)
+    else:
+        notes += _about_erofs(source)
+    return Bare(source, taken, tables, cuts, notes, container)
+
+
+def _about_erofs(source: Source) -> Iterator[str]:
+    """Say of an erofs file system why it is kept as it is: no layer writes one."""
+    if is_erofs(source):
+        with suppress(CorruptError):
+            names = " and ".join(item.name.lower() for item in compressions(read_superblock(source)))
+            how = f"blocks compressed by {names} are literal" if names else "only the ends of files are literal"
+            yield f"erofs: its blocks are copied where the same content lies elsewhere uncompressed; {how}"
 
 
 def by_edits(peeled: Peeled, base: Base, blobs: BlobWriter) -> Manifest | None:
@@ -192,11 +209,11 @@ def _cost(manifest: Manifest) -> tuple[int, int]:
     return literal_bytes(manifest.body), len(encode(manifest))
 
 
-def whole(content: Content, blobs: BlobWriter, *, level: int, threads: int) -> Manifest:
-    """Keep content as it is, compressed: the rung that always holds."""
+def whole(content: Content, blobs: BlobWriter, notes: list[str], *, level: int, threads: int) -> Manifest:
+    """Keep content as it is, compressed: the rung that always holds; ``notes`` say why no other does."""
     frames = seekable.frames_of(content.source)
     ref = blobs.put_stream(frames, content.source.size, level=level, threads=threads)
-    return manifest_of(Peeled(content, Bare(content.source)), Stored(ref), [ref])
+    return manifest_of(Peeled(content, Bare(content.source, notes=notes)), Stored(ref), [ref])
 
 
 def canonical_manifest(content: Content) -> Manifest:
@@ -217,4 +234,5 @@ def manifest_of(peeled: Peeled, body: Body, blobs: list[BlobRef]) -> Manifest:
         layers=peeled.bare.layers,
         body=body,
         blobs=list(dict.fromkeys([*blobs, *peeled.bare.tables])),
+        notes=peeled.bare.notes,
     )

@@ -172,7 +172,7 @@ def test_a_qcow2_that_cannot_be_taken_apart_is_kept(maker: ReleaseMaker) -> None
     store = maker.root.parent / "store"
     result = fine("build", "dehydrate", maker.root, store)
     assert "note: " in result.err
-    assert "qemu.x86_64.qcow2.xz at byte 0x4: unknown qcow2 version" in result.err
+    assert "qemu.x86_64.qcow2: qcow2: at byte 0x4: unknown qcow2 version" in result.err
     assert stores.manifest(store, "qemu.qcow2.xz.disk")["body"]["rung"] == "stored"
 
 
@@ -297,7 +297,7 @@ def test_info_as_json(small_store: Path) -> None:
     assert set(qemu) == {
         "name", "short_name", "key", "platform", "arch", "format", "role", "release", "rung", "shipped_size", "sha256",
         "content_name", "content_size", "content_sha256", "compressed", "compression", "stored_size",
-        "literal_bytes", "layers", "changes",
+        "literal_bytes", "layers", "changes", "notes",
     }  # fmt: skip
     assert (vmware["sha256"], vmware["compressed"]) == (vmware["content_sha256"], "exact")
     assert vmware["content_sha256"] == sha256(bytes(range(256)) * 64)

@@ -6,7 +6,7 @@ import gzip
 import itertools
 import random
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,16 @@ from rehydrator.fs.squashfs.owner import SquashfsFilesystem
 from rehydrator.intake.intake import Content
 from rehydrator.layers.cpio_record import CpioRecord
 from rehydrator.layers.squashfs_record import SquashfsRecord
-from rehydrator.manifest.schema import File, Identity, Manifest, Parts, Rung, literal_bytes
+from rehydrator.manifest.schema import File, Identity, Manifest, Parts, Rung, literal_bytes, notes_of
 from rehydrator.release.artifact import Artifact
 from rehydrator.relocator import Relocator
 from rehydrator.rungs import peel
 from rehydrator.store.blobs import BlobWriter
-from tests.support.cli import run
+from tests.support.cli import fine, run
+from tests.support.codecs import with_wheels
 from tests.support.compressible import compressible
+from tests.support.disks import metal_disk
+from tests.support.releases import ReleaseMaker
 from tests.test_parts import Depot, whole
 
 FILES = {f"usr/file {size}": compressible(size, size, holes=0) for size in (300, 5_000, 70_000, 200_000)}
@@ -51,9 +54,9 @@ def disk() -> BytesSource:
     return BytesSource(bytes(content))
 
 
-def squashfs(tree: Path, target: Path, *options: str) -> None:
-    command = ["mksquashfs", str(tree), str(target), "-noappend", "-quiet", "-no-progress", "-comp", "gzip", *options]
-    subprocess.run(command, check=True, capture_output=True)
+def squashfs(tree: Path, target: Path, *options: str, compression: str = "gzip") -> None:
+    words = ["-noappend", "-quiet", "-no-progress", "-comp", compression, *options]
+    subprocess.run(["mksquashfs", tree, target, *words], check=True, capture_output=True)
 
 
 def cpio(directory: Path, *names: str) -> bytes:
@@ -100,10 +103,58 @@ def test_rootfs_of_erofs(tree: Path, disk: BytesSource, tmp_path: Path, need: Ca
     with FileSource(image) as source:
         found = probe(source)
     assert found is not None
-    assert (found.type, found.filesystem) == ("erofs", None)
+    assert found.type == "erofs"
     manifest = told(tmp_path, disk, cpio(tmp_path, "root.erofs"))
     assert manifest.rung is Rung.RELOCATED
     assert literal_bytes(manifest.body) < 0.1 * sum(map(len, FILES.values()))
+
+
+@pytest.fixture
+def without_wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No versions of libraries but those that are installed."""
+    yield from with_wheels(monkeypatch, tmp_path / "none")
+
+
+@pytest.mark.oracle
+@pytest.mark.usefixtures("without_wheels")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("mksquashfs lz4", "a squashfs whose compressor is not known here (expected gzip, xz, zstd, found lz4)"),
+        ("mksquashfs lzo", "found lzo)"),
+        ("mksquashfs zstd", "One of zstd-1.5.6-15, zstd-1.5.5-15, zstd-1.5.2-15, which are not at hand"),
+        ("mkfs.erofs -zlz4hc", "blocks compressed by lz4 are literal"),
+        ("mkfs.erofs", "only the ends of files are literal"),
+    ],
+)
+def test_the_manifest_says_why_a_file_system_is_kept(
+    tree: Path, disk: BytesSource, tmp_path: Path, need: Callable[..., None], command: str, said: str
+) -> None:
+    program, *options = command.split()
+    need(program)
+    if program == "mksquashfs":
+        squashfs(tree, tmp_path / "root", compression=options[0])
+    else:
+        subprocess.run([program, *options, tmp_path / "root", tree], check=True, capture_output=True)
+    (tmp_path / "version").write_text("44\n")
+    manifest = told(tmp_path, disk, cpio(tmp_path, "root", "version"))
+    (note,) = notes_of(manifest)
+    assert said in note
+    assert str(tmp_path) not in note
+    if isinstance(manifest.body, Parts):
+        assert [bool(part.notes) for part in manifest.body.parts] == [True, False]
+
+
+@pytest.mark.oracle
+def test_commands_say_why_a_file_system_is_kept(tree: Path, tmp_path: Path) -> None:
+    maker = ReleaseMaker(tmp_path / "release")
+    maker.add("metal", "raw.xz", metal_disk())
+    squashfs(tree, tmp_path / "root.squashfs", compression="lz4")
+    maker.add("live-rootfs", "img", cpio(tmp_path, "root.squashfs"))
+    result = fine("build", "dehydrate", maker.finish(), tmp_path / "made", "--progress", "none")
+    assert "-live-rootfs.x86_64.img: squashfs: at byte 0x0: a squashfs whose compressor is not known here" in result.err
+    told = " ".join(fine("info", "--store", tmp_path / "made").text.split())
+    assert "note squashfs: at byte 0x0: a squashfs whose compressor is not known here" in told
 
 
 @pytest.mark.oracle

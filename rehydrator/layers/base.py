@@ -20,7 +20,8 @@ class Unwrapped(msgspec.Struct, frozen=True):
     ``record`` is readable structure; ``tables`` are long rows of numbers (compressed sizes, for example) that the
     store keeps as blobs beside the manifest, where equal ones are shared. ``proven``: every byte of the file was
     compared with what ``wrap`` makes. ``cuts``: the sizes of the files that ``inner`` consists of, one behind the
-    other, where the wrapped file is an archive; else nothing.
+    other, where the wrapped file is an archive; else nothing. ``notes`` are what a person should know about how it is
+    kept.
     """
 
     inner: Source
@@ -28,6 +29,7 @@ class Unwrapped(msgspec.Struct, frozen=True):
     tables: tuple[bytes, ...] = ()
     proven: bool = False
     cuts: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Layer(Protocol[R_contra]):

@@ -48,7 +48,7 @@ class SquashfsLayer:
             content = _content(opened, path)
             again = file_system(content, record, patches)
             check_exact("squashfs", outer, again, _around_blocks(opened), path)
-        return Unwrapped(content, record, tables, proven=True)
+        return Unwrapped(content, record, tables, proven=True, notes=survey.notes(patches))
 
     def look(self, outer: Source, path: Path) -> Unwrapped:
         """Open the file system for reading only."""
@@ -135,6 +135,7 @@ class _Survey:
         self._opened = opened
         self._files = FilesContent(opened, path)
         self._count = len(opened.plan.blocks)
+        self._missing: dict[str, UnsupportedError] = {}  # encoders that are not to be had here
 
     def find_encoder(self) -> str:
         """Return the name of the encoder that gives most of some blocks back, spread over the file system."""
@@ -142,20 +143,19 @@ class _Survey:
         step = max(len(packed) // _SAMPLES, 1)
         chosen = packed[::step][:_SAMPLES] or range(self._count, self._total)
         best, fewest = "", -1
-        missing: UnsupportedError | None = None
         for name in candidates(self._opened.compression, self._opened.options):
             try:
                 made = self._encoder(name)
             except UnsupportedError as error:
-                missing = missing or error
+                self._missing[name] = error
                 continue
             wrong = sum(patch is not None for patch in in_order((self._compared(at, made) for at in chosen), _SAMPLES))
             if fewest < 0 or wrong < fewest:
                 best, fewest = name, wrong
             if not wrong:
                 return best
-        if missing is not None and not best:
-            raise missing
+        if not best:
+            raise next(iter(self._missing.values()))
         return best
 
     def patches(self, name: str) -> Patches:
@@ -175,12 +175,27 @@ class _Survey:
                 f"{name} compresses {len(found)} of {self._total} blocks otherwise",
                 expected=f"at most {_MAX_PATCHED_SHARE:.0%} of {total} bytes",
                 actual=f"{found.literal_bytes} bytes of patches",
+                hint=self._advice(found.literal_bytes),
             )
         return found
 
     def patched(self, patches: Patches) -> Patched | None:
         """Return the patches in numbers, None where there are none."""
         return Patched(len(patches), self._total, patches.literal_bytes) if len(patches) else None
+
+    def notes(self, patches: Patches) -> tuple[str, ...]:
+        """Say where another encoder might have spared the patches."""
+        advice = self._advice(patches.literal_bytes)
+        return (f"squashfs: {len(patches)} of {self._total} blocks are patched. {advice}",) if advice else ()
+
+    def _advice(self, literal: int) -> str | None:
+        """Tell how to get the encoders that were not to be had, if ``literal`` bytes could be spared."""
+        if not literal or not self._missing:
+            return None
+        return (
+            f"One of {', '.join(self._missing)}, which are not at hand, might spare up to {literal} bytes: "
+            "run scripts/fetch-codecs and dehydrate again"
+        )
 
     @property
     def _total(self) -> int:

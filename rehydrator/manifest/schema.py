@@ -6,6 +6,7 @@ docs/manifest.md describes every field with examples; a test keeps the two toget
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -104,11 +105,15 @@ class DerivedOsmet(msgspec.Struct, tag="osmet", tag_field="rung", frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``size`` bytes of a content that is made of several: ``layers``, outermost first, around ``body``."""
+    """``size`` bytes of a content that is made of several: ``layers``, outermost first, around ``body``.
+
+    ``notes`` are as those of a :class:`Manifest`.
+    """
 
     size: int
     body: Body
     layers: list[LayerRecord] = []
+    notes: list[str] = []
 
 
 class Parts(msgspec.Struct, tag="parts", tag_field="rung", frozen=True):
@@ -125,7 +130,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``shipped`` is the file as published, ``uncompressed`` what it holds where the release publishes a sha256 for that:
     then this is what rehydration gives back, unless asked for the shipped file: ``compression`` tells how to make that,
-    where it is known. ``layers`` lie around ``body``, outermost first.
+    where it is known. ``layers`` lie around ``body``, outermost first. ``notes`` are for people: what stood in the way
+    of telling more when the store was made.
     """
 
     version: str
@@ -136,6 +142,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     layers: list[LayerRecord] = []
     body: Body
     blobs: list[BlobRef] = []
+    notes: list[str] = []
 
     @property
     def content(self) -> File:
@@ -193,6 +200,18 @@ def references_of(body: Body) -> set[str]:
         case Parts():
             names = {name for part in body.parts for name in references_of(part.body)}
     return names - {CANONICAL}
+
+
+def notes_of(manifest: Manifest) -> list[str]:
+    """Return the notes of a manifest, then those of its parts."""
+    return [*manifest.notes, *_notes_of_parts(manifest.body)]
+
+
+def _notes_of_parts(body: Body) -> Iterator[str]:
+    if isinstance(body, Parts):
+        for part in body.parts:
+            yield from part.notes
+            yield from _notes_of_parts(part.body)
 
 
 class CanonicalRef(msgspec.Struct, frozen=True):

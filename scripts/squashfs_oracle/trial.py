@@ -24,7 +24,7 @@ _LAYOUT = (
     *("-no-fragments", "-always-use-fragments", "-no-duplicates", "-no-exports", "-no-xattrs", "-no-sparse", "-nopad"),
     *("-noI", "-noD", "-noF", "-noX"),
 )
-_SIZES = ("4K", "16K", "64K", "128K", "256K", "1M")
+_SIZES = ("4K", "16K", "64K", "128K", "256K", "1M")  # no dictionary of 8 KiB or more fits into the first of them
 _COMPRESSORS: dict[str, tuple[str, ...]] = {
     "gzip": ("", "-Xcompression-level 1", "-Xcompression-level 6 -Xwindow-size 12", "-Xstrategy filtered"),
     "xz": ("", "-Xbcj x86", "-Xbcj x86,arm,powerpc", "-Xdict-size 50%", "-Xbcj x86 -Xdict-size 8K"),
@@ -61,7 +61,7 @@ def scenario(seed: int) -> Scenario:
     compressor = choice.choice(tuple(_COMPRESSORS))
     options = choice.choice(_COMPRESSORS[compressor]).split()
     if choice.random() < 0.6:
-        options += ["-b", choice.choice(_SIZES)]
+        options += ["-b", choice.choice(_SIZES[1:] if "-Xdict-size" in options else _SIZES)]
     options += choice.sample(_LAYOUT, choice.choice((0, 0, 1, 2, 3)))
     return Scenario(seed, compressor, tuple(options))
 

@@ -173,8 +173,11 @@ def _superblock(outer: Source) -> tuple[SuperBlock, Compression]:
     if found.s_magic != MAGIC or (found.s_major, found.s_minor) != (MAJOR, MINOR):
         raise UnsupportedError("another version of squashfs", expected="4.0", actual=f"{found.s_major}.{found.s_minor}")
     if found.compression not in OPTIONS:
-        known = ", ".join(item.name.lower() for item in OPTIONS)
-        raise UnsupportedError("squashfs with another compression", expected=known, actual=found.compression)
+        raise UnsupportedError(
+            "a squashfs whose compressor is not known here",
+            expected=", ".join(item.name.lower() for item in OPTIONS),
+            actual=_name(found.compression),
+        )
     if not MIN_BLOCK <= found.block_size <= MAX_BLOCK or found.block_size != 1 << found.block_log:
         raise CorruptError(
             "impossible block size", expected=f"a power of two from {MIN_BLOCK} to {MAX_BLOCK}", actual=found.block_size
@@ -186,6 +189,11 @@ def _superblock(outer: Source) -> tuple[SuperBlock, Compression]:
             "the inode table lies outside", expected="within the file system", actual=f"{found.inode_table_start:#x}"
         )
     return found, Compression(found.compression)
+
+
+def _name(compression: int) -> str:
+    known = {int(item): item.name.lower() for item in Compression}
+    return known.get(compression, f"number {compression}")
 
 
 def _options(outer: Source, superblock: SuperBlock, compression: Compression) -> tuple[SquashfsOptions | None, int]:

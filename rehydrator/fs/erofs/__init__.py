@@ -1,0 +1,1 @@
+"""Reading erofs file systems."""
