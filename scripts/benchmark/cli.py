@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import architectures, explaining, owners, render, whole, zipl_edit
+from . import architectures, explaining, live, owners, render, whole, zipl_edit
 from .context import ROOT, Bench, Settings
 from .engines import measure_engines
 from .errors import BenchError
@@ -37,6 +37,12 @@ EXPERIMENTS = (
     *TIMES,
     Experiment(
         "explain", "why metal and openstack differ, and what else tells", explaining.measure, ("qemu-img", "cmp")
+    ),
+    Experiment(
+        "live",
+        "the live ISO, and mksquashfs with xz -9",
+        live.measure,
+        ("mksquashfs", "unsquashfs", "cpio", "xz", "sha256sum"),
     ),
     Experiment("owners", "what each byte of a file system belongs to", owners.measure, ("mke2fs",)),
 )

@@ -19,6 +19,10 @@ PROGRAMS = {
     "sha256sum": ("coreutils", "--version"),
     "tar": ("tar", "--version"),
     "cmp": ("diffutils", "--version"),
+    "mksquashfs": ("squashfs-tools", "-version"),
+    "unsquashfs": ("squashfs-tools", "-version"),
+    "cpio": ("cpio", "--version"),
+    "xz": ("xz-utils", "--version"),
     "virt-diff": ("libguestfs-tools", "--version"),
 }
 
