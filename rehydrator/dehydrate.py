@@ -31,6 +31,7 @@ from rehydrator.together import Keeping
 from rehydrator.workers import worker_pool
 
 _PARENT = "qemu"  # the platform whose disk others are made from
+_UNPROVEN = "what was told of it by other files gave other bytes"
 _HOLDING = ("pxe", "iso")  # containers that hold what others are told from: osmet files of disks, and live artifacts
 
 
@@ -319,7 +320,7 @@ def _drop(artifact: Artifact, failed: Manifest, staging: Staging, settings: Sett
         taken = take_in(artifact, staging.scratch, task)
         content = msgspec.structs.replace(taken, compression=failed.compression)
         try:
-            manifest = rungs.whole(content, staging.blobs, [], level=settings.level, threads=settings.jobs)
+            manifest = rungs.whole(content, staging.blobs, [_UNPROVEN], level=settings.level, threads=settings.jobs)
         finally:
             content.discard()
         staging.set_manifest(manifest)

@@ -105,6 +105,7 @@ class Relocator:
             notes += [note for item in parts for note in item.part.notes]
         elif (told := self._disk(peeled)) is not None:
             return manifest_of(peeled, told.part.body, told.blobs)
+        notes.append("hardly any of it lies elsewhere in the release")
         return whole(peeled.content, self._blobs, notes, level=self._level, threads=self._threads)
 
     def add_reference(self, content: Content) -> None:

@@ -107,7 +107,8 @@ def _body_words(body: Body, base: Callable[[], Source] | None) -> list[str]:
             return [*_base_words(body), *_tell(body.edits, base)]
         case Relocated():
             sources = ", ".join(body.references)
-            lines = [f"{body.copied} bytes copied from {sources}", f"{literal_bytes(body)} literal bytes"]
+            packed = f", compressed to {body.literals.size}" if body.literals else ""
+            lines = [f"{body.copied} bytes copied from {sources}", f"{literal_bytes(body)} literal bytes{packed}"]
             trees = len(body.hash_trees)
             return [*lines, *([f"{counted(trees, 'hash tree')} computed from the data"] if trees else [])]
         case Stored():

@@ -46,6 +46,7 @@ _MAX_DIFFERING_SHARE = 0.5
 # than relocation does, and nobody reads them.
 _MAX_TOLD = 64 << 10
 _MAX_LAYERS = 6
+_DENSE = 0.98  # of its size after compression
 
 
 class Bare(msgspec.Struct, frozen=True):
@@ -213,6 +214,8 @@ def whole(content: Content, blobs: BlobWriter, notes: list[str], *, level: int, 
     """Keep content as it is, compressed: the rung that always holds; ``notes`` say why no other does."""
     frames = seekable.frames_of(content.source)
     ref = blobs.put_stream(frames, content.source.size, level=level, threads=threads)
+    if ref.size > _DENSE * ref.content_size:
+        notes = [*notes, "it does not compress: encrypted, random or compressed already"]
     return manifest_of(Peeled(content, Bare(content.source, notes=notes)), Stored(ref), [ref])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import random
 import re
 import shutil
 import time
@@ -30,6 +31,8 @@ from rehydrator.edits.xfs_records import XfsRecords
 from rehydrator.edits.xfs_structures import XfsStructureChange, XfsStructures
 from rehydrator.edits.zero import Zero, ZeroRun
 from tests.support.cli import fine
+from tests.support.disks import metal_disk
+from tests.support.releases import ReleaseMaker
 
 GOLDEN = Path(__file__).parent / "golden" / "info-openstack.txt"
 
@@ -126,3 +129,22 @@ def test_info_is_fast(real_store: Path) -> None:
     begin = time.monotonic()
     _info(real_store)
     assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("future.hologram", b"text\n" * 5000, ["hardly any of it lies elsewhere in the release"]),
+        ("live-kernel", random.Random(1).randbytes(20_000), ["hardly any of it", "it does not compress: encrypted"]),
+        ("gcp.tar.gz", b"\x1f\x8b\x08\0" + bytes(9000), ["gzip: ", "hardly any of it"]),
+    ],
+)
+def test_why_a_file_is_kept_whole(tmp_path: Path, name: str, data: bytes, said: list[str]) -> None:
+    maker = ReleaseMaker(tmp_path / "release")
+    maker.add("metal", "raw", metal_disk())
+    key, _, suffix = name.partition(".")
+    maker.ship(key, suffix, data)
+    fine("build", "dehydrate", maker.finish(), tmp_path / "store", "--allow-unhandled", "--level", "1")
+    report = json.loads(fine("info", "--json", "--store", tmp_path / "store").out)
+    (found,) = (item for item in report["artifacts"] if item["rung"] == "stored")
+    assert [note[: len(start)] for note, start in zip(found["notes"], said, strict=True)] == said
