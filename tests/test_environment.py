@@ -64,7 +64,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 DATED = [
     "rehydrate OUT.tar --disk openstack --disk qemu --store STORE",
-    "rehydrate OUT.tar.xz --disk qemu --store STORE",
+    "rehydrate OUT.tar.gz --disk qemu --store STORE",
     "synthesize equinix OUT --format ova --store STORE",
     "build attest STORE OUT",
     "build image STORE oci:OUT --base BASE",

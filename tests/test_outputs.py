@@ -31,7 +31,7 @@ PROGRAMS = {Compressor.XZ: "xz", Compressor.GZIP: "gzip", Compressor.ZSTD: "zstd
 def maker(tmp_path_factory: pytest.TempPathFactory) -> ReleaseMaker:
     """A release with a file that has a compression of its own: no sha256 is published for what it holds."""
     made = ReleaseMaker(tmp_path_factory.mktemp("outputs") / "release")
-    metal = with_gpt(random_sparse(1, MIB, 0.5, 64) * 3)
+    metal = with_gpt(random_sparse(1, MIB, 0.1, 64) * 3)
     made.add("metal", "raw.xz", metal)
     made.add("openstack", "raw.gz", sibling(metal, 2))
     made.add("gcp", "raw.gz", sibling(metal, 3), promise=False)
@@ -68,7 +68,7 @@ def tree(directory: Path) -> dict[str, bytes]:
 PIECES = {
     "empty": [],
     "short": [b"text"],
-    "blocks": [bytes(CHUNK), os.urandom(CHUNK), b"tail"] * 20,  # more than two blocks of 24 MiB
+    "blocks": [bytes(CHUNK), random_sparse(1, 4096, 1), b"tail"] * 52,  # more than two blocks of 24 MiB
     "zeros": [bytes(CHUNK)] * 50,
 }
 

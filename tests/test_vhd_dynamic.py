@@ -181,6 +181,10 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], type[RehydratorError], str, i
         lambda data: with_entry(data, 1, 1 << 30),
         CorruptError, "entry of block 1 in the allocation table is wrong", TABLE_OFFSET + 4,
     ),
+    "block that reaches into the footer": (
+        lambda data: with_entry(data, 2, (END - STEP) // 512 + 1),
+        CorruptError, "entry of block 2 in the allocation table is wrong", TABLE_OFFSET + 8,
+    ),
     "block in the table": (
         lambda data: with_entry(data, 0, 3),
         CorruptError, "entry of block 0", TABLE_OFFSET,
