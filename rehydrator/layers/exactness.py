@@ -37,6 +37,24 @@ def reading(path: Path, hint: str = KEEP, at: Callable[[], int] = lambda: 0) -> 
         ) from error
 
 
+class Cursor:
+    """Reads pieces of a file; ``at`` is the place of the last one, in bytes. ``kind`` names the file's format."""
+
+    def __init__(self, outer: Source, kind: str) -> None:
+        self._outer = outer
+        self._kind = kind
+        self.at = 0
+
+    def get(self, at: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``at`` on. Raises CorruptError where the file does not have them."""
+        self.at = at
+        if at < 0 or at + length > self._outer.size:
+            raise CorruptError(
+                f"{self._kind} file is cut short", expected=f"{length} bytes", actual=self._outer.size - at
+            )
+        return bytes(self._outer.read(at, length))
+
+
 def first_difference(one: bytes, other: bytes) -> int | None:
     """Return the place of the first byte in which two pieces differ, or where one ends before the other; else None."""
     if one == other:

@@ -18,7 +18,7 @@ from rehydrator.codecs.c_xz import (
 )
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
-from rehydrator.layers.exactness import reading
+from rehydrator.layers.exactness import Cursor, reading
 
 _MAX_INDEX = 1 << 20  # some 100,000 blocks
 
@@ -65,18 +65,11 @@ def read_layout(outer: Source, path: Path) -> XzLayout:
         return reader.read()
 
 
-class _LayoutReader:
-    """Reads one file; ``at`` is the place of what is being read."""
+class _LayoutReader(Cursor):
+    """Reads one file."""
 
     def __init__(self, outer: Source) -> None:
-        self._outer = outer
-        self.at = 0
-
-    def _get(self, at: int, length: int) -> bytes:
-        self.at = at
-        if at < 0 or at + length > self._outer.size:
-            raise CorruptError("xz file is cut short", expected=f"{length} bytes", actual=self._outer.size - at)
-        return bytes(self._outer.read(at, length))
+        super().__init__(outer, "xz")
 
     def read(self) -> XzLayout:
         """Read all of it."""
@@ -101,7 +94,7 @@ class _LayoutReader:
 
     def _index(self, check: Check) -> list[IndexRecord]:
         footer_at = self._outer.size - StreamFooter.SIZE
-        footer = StreamFooter.parse(self._get(footer_at, StreamFooter.SIZE))
+        footer = StreamFooter.parse(self.get(footer_at, StreamFooter.SIZE))
         if footer.footer_magic != FOOTER_MAGIC:
             raise CorruptError(
                 "xz footer is not there: truncated, or with something behind it",
@@ -122,10 +115,10 @@ class _LayoutReader:
                 expected=f"an index of at most {_MAX_INDEX} bytes",
                 actual=f"{size} bytes",
             )
-        records = c_xz.parse_index(self._get(footer_at - size, size))
+        records = c_xz.parse_index(self.get(footer_at - size, size))
         end = sum(item.unpadded_size + c_xz.padding(item.unpadded_size) for item in records)
         start = footer_at - size - end - StreamHeader.SIZE
-        if start > 0 and self._get(start, len(HEADER_MAGIC)) == HEADER_MAGIC:
+        if start > 0 and self.get(start, len(HEADER_MAGIC)) == HEADER_MAGIC:
             raise UnsupportedError("xz file of several streams", expected="one stream", actual="one more before")
         self.at = footer_at - size
         if start:
@@ -133,7 +126,7 @@ class _LayoutReader:
         return records
 
     def _check(self) -> Check:
-        header = StreamHeader.parse(self._get(0, min(StreamHeader.SIZE, self._outer.size)))
+        header = StreamHeader.parse(self.get(0, min(StreamHeader.SIZE, self._outer.size)))
         if header.header_magic != HEADER_MAGIC:
             raise CorruptError(
                 "not an xz file: wrong magic", expected=HEADER_MAGIC.hex(), actual=header.header_magic.hex()
@@ -153,8 +146,8 @@ class _LayoutReader:
         return Check(kind)
 
     def _block_header(self, at: int) -> BlockHeader:
-        size = c_xz.block_header_size(self._get(at, 1)[0])
-        header = c_xz.parse_block_header(self._get(at, size))
+        size = c_xz.block_header_size(self.get(at, 1)[0])
+        header = c_xz.parse_block_header(self.get(at, size))
         if header is None:
             raise UnsupportedError("xz file with filters besides LZMA2", expected="LZMA2", actual="others")
         return header

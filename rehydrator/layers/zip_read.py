@@ -31,7 +31,7 @@ from rehydrator.layers.c_zip import (
     LargeSize,
     LocalFileHeader,
 )
-from rehydrator.layers.exactness import first_difference, reading
+from rehydrator.layers.exactness import Cursor, first_difference, reading
 from rehydrator.layers.zip_end import end_record, pack_end64
 from rehydrator.layers.zip_record import ZipEnd64
 
@@ -80,23 +80,16 @@ def read_member(outer: Source, path: Path) -> ZipMember:
         return reader.read()
 
 
-class _Reader:
-    """Reads one file; ``at`` is the place of what is being read."""
+class _Reader(Cursor):
+    """Reads one file."""
 
     def __init__(self, outer: Source) -> None:
-        self._outer = outer
-        self.at = 0
-
-    def _get(self, at: int, length: int) -> bytes:
-        self.at = at
-        if at < 0 or at + length > self._outer.size:
-            raise CorruptError("zip file is cut short", expected=f"{length} bytes", actual=self._outer.size - at)
-        return bytes(self._outer.read(at, length))
+        super().__init__(outer, "zip")
 
     def read(self) -> ZipMember:
         """Read all of it, from the end."""
         end_at = self._outer.size - EndRecord.SIZE
-        end = EndRecord.parse(self._get(end_at, EndRecord.SIZE))
+        end = EndRecord.parse(self.get(end_at, EndRecord.SIZE))
         if end.signature != END_MAGIC:
             raise CorruptError(
                 "zip end record is not there: truncated, or with a comment behind it",
@@ -109,17 +102,17 @@ class _Reader:
         central_at, end64 = end.central_directory_offset, None
         if central_at + end.central_directory_size != end_at:
             central_at, end64 = self._read_end64(end, end_at - EndLocator64.SIZE)
-        central = CentralDirectoryHeader.parse(self._get(central_at, CentralDirectoryHeader.SIZE))
+        central = CentralDirectoryHeader.parse(self.get(central_at, CentralDirectoryHeader.SIZE))
         if central.signature != CENTRAL_MAGIC:
             raise CorruptError(
                 "zip directory has a wrong magic", expected=CENTRAL_MAGIC.hex(), actual=central.signature.hex()
             )
-        rest = self._get(central_at + central.SIZE, end.central_directory_size - central.SIZE)
+        rest = self.get(central_at + central.SIZE, end.central_directory_size - central.SIZE)
         return msgspec.structs.replace(self._member(central, rest, central_at), end64=end64)
 
     def _read_end64(self, end: EndRecord, locator_at: int) -> tuple[int, ZipEnd64]:
         """Return where the directory lies, and what the end records of zip64 tell besides."""
-        locator = EndLocator64.parse(self._get(locator_at, EndLocator64.SIZE))
+        locator = EndLocator64.parse(self.get(locator_at, EndLocator64.SIZE))
         if locator.signature != LOCATOR64_MAGIC:
             end_at = locator_at + EndLocator64.SIZE
             raise CorruptError(
@@ -129,7 +122,7 @@ class _Reader:
                 actual=end.central_directory_size,
             )
         at = locator_at - EndRecord64.SIZE
-        found = EndRecord64.parse(self._get(at, EndRecord64.SIZE))
+        found = EndRecord64.parse(self.get(at, EndRecord64.SIZE))
         central_at = found.central_directory_offset
         if central_at + found.central_directory_size != at:
             raise CorruptError(
@@ -155,7 +148,7 @@ class _Reader:
         return central_at, compact(told)
 
     def _member(self, central: CentralDirectoryHeader, rest: bytes, central_at: int) -> ZipMember:
-        local = LocalFileHeader.parse(self._get(0, LocalFileHeader.SIZE))
+        local = LocalFileHeader.parse(self.get(0, LocalFileHeader.SIZE))
         if central.relative_offset_of_local_header:
             what = "zip file whose member does not begin it"
             raise _unread(what, central, "relative_offset_of_local_header", central_at, 0)
@@ -173,8 +166,8 @@ class _Reader:
             raise _unread(
                 "zip member of an unknown compression method", central, "compression_method", central_at, known
             )
-        name = self._get(local.SIZE, local.file_name_length)
-        extra = self._get(local.SIZE + len(name), local.extra_field_length)
+        name = self.get(local.SIZE, local.file_name_length)
+        extra = self.get(local.SIZE + len(name), local.extra_field_length)
         data_at = local.SIZE + len(name) + len(extra)
         central_extra = rest[len(name) :]
         if rest[: len(name)] != name or len(central_extra) != central.extra_field_length:
