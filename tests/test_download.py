@@ -206,7 +206,7 @@ def test_a_local_document_is_read_within_bounds(tmp_path: Path, path: str) -> No
     if not file.exists():
         file.touch()
         os.truncate(file, MAX_DOCUMENT + 1)
-    fails(2, [str(file), "too large", f"<= {MAX_DOCUMENT}"], "build", "init", file, tmp_path / "work")
+    fails(2, [str(file), "too large", f"at most {MAX_DOCUMENT}"], "build", "init", file, tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 

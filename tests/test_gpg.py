@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rehydrator.errors import InputError, MismatchError, RehydratorError, UnsupportedError, UsageError
-from rehydrator.trust.gpg import KeyRing
+from rehydrator.trust.gpg import MAX_KEYS, KeyRing
 from tests.support.openpgp import Signatory
 
 DATA = b"a disk" * 1000
@@ -97,7 +97,8 @@ def test_bad_signatures(people: dict[str, Signatory], tmp_path: Path, case: str)
 @pytest.mark.parametrize(
     ("content", "kind", "words"),
     [
-        (None, InputError, "key cannot be read"),
+        (None, InputError, "cannot be read"),
+        (b"x" * (MAX_KEYS + 1), InputError, "too large"),
         (b"", UsageError, "no OpenPGP public key"),
         (b"x", UsageError, "no OpenPGP"),
     ],

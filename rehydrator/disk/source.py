@@ -79,6 +79,23 @@ def open_regular(path: Path) -> int:
     return fd
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the content of a small file, which may be a pipe.
+
+    Raises AbsentError where there is none, InputError for one that can't be read or has more than ``limit`` bytes.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AbsentError(f"cannot be read: {error.strerror}", path=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
+    if len(data) > limit:
+        raise InputError("is too large", path=path, expected=f"at most {limit} bytes")
+    return data
+
+
 class FileSource(Source):
     """A source over a regular file, opened read-only.
 

@@ -23,8 +23,8 @@ import msgspec
 
 from rehydrator.disk.extents import CHUNK, Data
 from rehydrator.disk.sink import FileSink, HashSink, Tee
-from rehydrator.disk.source import FileSource
-from rehydrator.errors import CorruptError, InputError, MismatchError, OutputError, UnsupportedError, UsageError
+from rehydrator.disk.source import FileSource, read_bounded
+from rehydrator.errors import MismatchError, OutputError, UnsupportedError, UsageError
 from rehydrator.manifest.text import decode
 from rehydrator.oci.c_oci import (
     BLOBS,
@@ -60,12 +60,12 @@ class Layout:
         path = root / LAYOUT_FILE
         if not path.is_file():
             raise UsageError("no OCI image layout here", path=root)
-        version = decode(_read_document(path), LayoutFile, path).image_layout_version
+        version = decode(read_bounded(path, MAX_DOCUMENT), LayoutFile, path).image_layout_version
         if version.partition(".")[0] != LAYOUT_VERSION.partition(".")[0]:
             raise UnsupportedError(
                 "an image layout of another version", path=path, expected=LAYOUT_VERSION, actual=version[:20]
             )
-        self.index = decode(_read_document(root / INDEX_FILE), Index, root / INDEX_FILE)
+        self.index = decode(read_bounded(root / INDEX_FILE, MAX_DOCUMENT), Index, root / INDEX_FILE)
 
     @property
     def tags(self) -> list[str]:
@@ -98,7 +98,7 @@ class Layout:
         """Return a small blob after comparing its size and digest."""
         path = self.path(descriptor)
         check_document_size(descriptor, path)
-        return checked(_read_document(path), descriptor, path)
+        return checked(read_bounded(path, MAX_DOCUMENT), descriptor, path)
 
     def document(self, descriptor: Descriptor, kind: type[T]) -> T:
         """Return a blob as the document that it is."""
@@ -226,15 +226,3 @@ def file_pieces(path: Path, descriptor: Descriptor) -> Iterator[bytes]:
             raise MismatchError("has another size", path=path, expected=descriptor.size, actual=source.size)
         for offset in range(0, source.size, CHUNK):
             yield source.read(offset, min(CHUNK, source.size - offset))
-
-
-def _read_document(path: Path) -> bytes:
-    """Read a file that is not larger than a document may be."""
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_DOCUMENT + 1)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-    if len(data) > MAX_DOCUMENT:
-        raise CorruptError("an OCI document that is too large", path=path, expected=f"<= {MAX_DOCUMENT} bytes")
-    return data

@@ -16,9 +16,10 @@ from typing import Annotated
 
 import msgspec
 
-from rehydrator.errors import InputError
+from rehydrator.disk.source import read_bounded
+from rehydrator.errors import AbsentError, InputError
 
-_MAX_SIZE = 1 << 20
+_MAX_SIZE = 1 << 20  # bytes of a file of credentials
 _HELPER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HELPER_SECONDS = 60
 _TOKEN_USER = "<token>"  # what a helper gives as user where its secret is an identity token
@@ -65,13 +66,11 @@ def credentials_for(host: str, repository: str) -> Credentials:
     """
     for path, named in _files():
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+            data = read_bounded(path, _MAX_SIZE)
+        except AbsentError as error:
             if named:
-                raise InputError("no such file", path=path, hint="$REGISTRY_AUTH_FILE names it") from None
+                raise error.located(path, hint="$REGISTRY_AUTH_FILE names it") from error
             continue
-        except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", path=path) from error
         found = _find(_decode_file(data, path), path, host, repository)
         if found:
             return found
@@ -93,8 +92,6 @@ def _files() -> Iterator[tuple[Path, bool]]:
 
 
 def _decode_file(data: bytes, path: Path) -> _File:
-    if len(data) > _MAX_SIZE:
-        raise InputError("is too large for a file of credentials", path=path, actual=len(data))
     try:
         return msgspec.json.decode(data, type=_File)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

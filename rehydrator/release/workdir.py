@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from rehydrator.disk.sink import FileSink
-from rehydrator.errors import InputError, MismatchError, OutputError, UsageError
+from rehydrator.errors import AbsentError, InputError, MismatchError, OutputError, UsageError
 from rehydrator.manifest.text import decode, encode
 from rehydrator.manifest.version import BUILD_VERSION, check_version
 from rehydrator.release.artifact import Release
@@ -69,10 +69,10 @@ class WorkDirectory:
         self.root = root
         path = root / STATE
         try:
-            data = path.read_bytes()
-        except OSError as error:
+            data = read_document(path)
+        except AbsentError as error:
             raise UsageError(
-                f"no build begins here: {error.strerror}", path=path, hint="Run 'rehydrator build init' first"
+                f"no build begins here: {error.message}", path=path, hint="Run 'rehydrator build init' first"
             ) from error
         check_version("the build", decode(data, _Version, path).version, BUILD_VERSION, path)
         self.state = decode(data, BuildState, path)

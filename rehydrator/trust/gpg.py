@@ -20,8 +20,8 @@ import msgspec
 
 from rehydrator.disk.scratch import ScratchDirectory
 from rehydrator.disk.sink import StreamSink, copy
-from rehydrator.disk.source import FileSource
-from rehydrator.errors import InputError, MismatchError, OutputClosedError, UnsupportedError, UsageError
+from rehydrator.disk.source import FileSource, read_bounded
+from rehydrator.errors import MismatchError, OutputClosedError, UnsupportedError, UsageError
 
 MAX_SIGNATURE = 64 << 10  # bytes; those of releases have some hundred
 MAX_KEYS = 16 << 20
@@ -83,13 +83,7 @@ class KeyRing:
         return self._home.path
 
     def _import(self, path: Path) -> None:
-        try:
-            with path.open("rb") as stream:
-                keys = stream.read(MAX_KEYS + 1)
-        except OSError as error:
-            raise InputError(f"the key cannot be read: {error.strerror}", path=path) from error
-        if len(keys) > MAX_KEYS:
-            raise UsageError("is too large for a file of keys", path=path, expected=f"at most {MAX_KEYS} bytes")
+        keys = read_bounded(path, MAX_KEYS)
         if not self._run(["--import"], lambda stream: StreamSink(stream, _PROGRAM).write(keys)).about("IMPORT_OK"):
             raise UsageError("holds no OpenPGP public key", path=path, hint="gpg --export --armor KEY writes one")
 
