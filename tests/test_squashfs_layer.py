@@ -17,7 +17,9 @@ from rehydrator.codecs import zstd
 from rehydrator.disk.extents import BLOCK
 from rehydrator.disk.source import BytesSource, FileSource, Source
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
-from rehydrator.fs.squashfs.c_squashfs import SuperBlock
+from rehydrator.fs.squashfs import names, plan
+from rehydrator.fs.squashfs.c_squashfs import BLOCK_WORD, SuperBlock
+from rehydrator.fs.squashfs.owner import SquashfsFilesystem
 from rehydrator.fs.squashfs.tables import open_file_system
 from rehydrator.layers.squashfs import SquashfsLayer
 from rehydrator.layers.squashfs_record import SquashfsRecord
@@ -230,6 +232,37 @@ def test_damaged_file_systems(small: bytes) -> None:
         with pytest.raises(kind, match=message) as caught:
             LAYER.unwrap(BytesSource(data), PATH)
         check_complete(caught.value)
+
+
+@pytest.mark.oracle
+def test_limits(small: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hostile file system says of itself takes no memory without end."""
+    monkeypatch.setattr(plan, "MAX_PIECES", 2)
+    with pytest.raises(CorruptError, match="too many of them") as caught:
+        LAYER.unwrap(BytesSource(small), PATH)
+    check_complete(caught.value)
+    monkeypatch.undo()
+    for limit in ("_MAX_INODES", "_MAX_PATHS"):
+        monkeypatch.setattr(names, limit, 3)
+        filesystem = SquashfsFilesystem(BytesSource(small))
+        assert filesystem.nodes == {}
+        assert [item.problem.split()[:2] for item in filesystem.health()] == [["too", "many"]]
+        monkeypatch.undo()
+    assert SquashfsFilesystem(BytesSource(small)).nodes
+
+
+@pytest.mark.oracle
+def test_blocks_of_impossible_sizes(tree: Path, tmp_path: Path) -> None:
+    """A stored block that is larger than blocks are."""
+    with made(tree, tmp_path / "fs", "-comp", "gzip", "-b", "4K", "-noI", "-noX") as outer:
+        data = bytes(outer.read(0, outer.size))
+    opened = open_file_system(BytesSource(data))
+    word = BLOCK_WORD.pack(opened.plan.blocks[0].word)
+    at = data.index(word, opened.superblock.inode_table_start)
+    damaged = data[:at] + BLOCK_WORD.pack(4097) + data[at + BLOCK_WORD.size :]
+    with pytest.raises(CorruptError, match="a block of an impossible size") as caught:
+        LAYER.unwrap(BytesSource(damaged), PATH)
+    check_complete(caught.value)
 
 
 @pytest.mark.oracle

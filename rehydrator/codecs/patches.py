@@ -68,6 +68,10 @@ class Patches:
         """How many bytes all literals have."""
         return sum(len(item.literal) for item in self._patches.values())
 
+    def numbers(self) -> list[int]:
+        """Return the numbers of the chunks that have a patch, in order."""
+        return sorted(self._patches)
+
     def apply(self, chunk: int, made: bytes | None) -> bytes | None:
         """Return the real bytes of a chunk; the encoder may have given None for it."""
         patch = self._patches.get(chunk)

@@ -34,6 +34,14 @@ BCJ = {
     "armthumb": lzma.FILTER_ARMTHUMB,
     "sparc": lzma.FILTER_SPARC,
 }
+# How mksquashfs sets LZMA2 behind these filters since 4.7: by how long the processor's instructions are
+_ALIGNED = {
+    "armthumb": {"lp": 1},
+    "powerpc": {"lp": 2, "lc": 2},
+    "arm": {"lp": 2, "lc": 2},
+    "sparc": {"lp": 2, "lc": 2},
+    "ia64": {"pb": 4, "lp": 4, "lc": 0},
+}
 _LZMA2_CHUNK = 1 << 16  # incompressible data is kept in chunks of this size, each with three bytes more
 _CHUNK_HEADER = 3
 _CRC32 = struct.Struct("<I")
@@ -41,11 +49,15 @@ _ALIGNMENT = 4
 
 
 class Filters(msgspec.Struct, frozen=True):
-    """LZMA2 of a preset with a dictionary of its own size, behind a filter for code, which is None for none."""
+    """LZMA2 of a preset with a dictionary of its own size, behind a filter for code, which is None for none.
+
+    With ``aligned`` LZMA2's numbers of bits lc, lp and pb are those for the filter, and not the preset's.
+    """
 
     preset: int
     dictionary_size: int
     bcj: str | None = None
+    aligned: bool = False
 
 
 def encode(data: Data, filters: Filters) -> bytes:
@@ -54,6 +66,7 @@ def encode(data: Data, filters: Filters) -> bytes:
         {"id": lzma.FILTER_LZMA2, "preset": filters.preset, "dict_size": filters.dictionary_size}
     ]
     if filters.bcj is not None:
+        chain[0] |= _ALIGNED.get(filters.bcj, {}) if filters.aligned else {}
         chain.insert(0, {"id": BCJ[filters.bcj]})
     packed = lzma.compress(data, lzma.FORMAT_RAW, filters=chain)
     header = _block_header(filters, len(packed), len(data))

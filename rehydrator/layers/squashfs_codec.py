@@ -18,6 +18,7 @@ from rehydrator.layers.packed import ChunkEncoder
 _MIN_WBITS = 9
 # By bit of ``strategy`` in the options of gzip: what the names of zlib's encoders end in, the default one's in nothing.
 _STRATEGIES = ("", *(f"-{strategy}" for strategy in deflate.STRATEGIES))
+_ALIGNED = "-aligned"  # what the name of liblzma's encoder ends in where LZMA2 is set as the filters are best served
 _GZIP_LEVEL, _ZSTD_LEVEL, _XZ_PRESET = 9, 15, 6  # what mksquashfs takes where no option says otherwise
 
 
@@ -50,12 +51,16 @@ class _Xz(msgspec.Struct, frozen=True):
     preset: int
     dictionary_size: int
     bcj: tuple[str, ...]
+    aligned: bool
 
     def compress(self, data: Data, *, metadata: bool = False) -> bytes | None:
         if metadata:
             return _smaller(xz_buffer.encode(data, xz_buffer.Filters(self.preset, METADATA_SIZE)), data)
-        filters = (xz_buffer.Filters(self.preset, self.dictionary_size, name) for name in (None, *self.bcj))
-        return _smaller(min((xz_buffer.encode(data, item) for item in filters), key=len), data)
+        made = (
+            xz_buffer.encode(data, xz_buffer.Filters(self.preset, self.dictionary_size, name, self.aligned))
+            for name in (None, *self.bcj)
+        )
+        return _smaller(min(made, key=len), data)
 
 
 def _smaller(packed: bytes | None, data: Data) -> bytes | None:
@@ -71,6 +76,8 @@ def candidates(compression: Compression, options: SquashfsOptions | None) -> Ite
             yield from (f"zlib-ng-{version}-{level}" for version in zlib_ng.CLASSES)
         case Compression.XZ:
             yield f"liblzma-{_XZ_PRESET}"
+            if options and options.flags:
+                yield f"liblzma-{_XZ_PRESET}{_ALIGNED}"
         case Compression.ZSTD:
             level = options.compression_level if options else _ZSTD_LEVEL
             yield from (f"zstd-{version}-{level}" for version in zstd.CLASSES)
@@ -101,7 +108,7 @@ def encoder(name: str, compression: Compression, options: SquashfsOptions | None
         case Compression.ZSTD:
             return _Chunks(zstd.encoder(name), [zstd.encoder(name)], deflate.MAX_WBITS, block_size)
         case Compression.XZ:
-            preset = lzma2.encoder(name).preset
+            preset = lzma2.encoder(name.removesuffix(_ALIGNED)).preset
             dictionary = options.dictionary_size if options else block_size
             if not MIN_BLOCK <= dictionary <= block_size:
                 raise UnsupportedError(
@@ -110,5 +117,5 @@ def encoder(name: str, compression: Compression, options: SquashfsOptions | None
                     actual=dictionary,
                 )
             bcj = tuple(item for bit, item in enumerate(xz_buffer.BCJ) if options and options.flags >> bit & 1)
-            return _Xz(preset, dictionary, bcj)
+            return _Xz(preset, dictionary, bcj, aligned=name.endswith(_ALIGNED))
     raise UnsupportedError("no encoder for this compression", expected="another", actual=compression.name.lower())

@@ -25,6 +25,8 @@ from rehydrator.fs.squashfs.tables import Opened, table_named
 
 _DOTS = 3  # file_size of a directory counts "." and ".." as three bytes
 _ROOT = "/"
+_MAX_INODES = 1 << 20  # each takes half a KiB of memory here
+_MAX_PATHS = 256 << 20  # characters of all paths together: those of a million files have a third of it
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -61,15 +63,18 @@ _TYPES = {
 
 
 class Names:
-    """Nodes by path. Raises CorruptError for directories that lead nowhere or in a circle."""
+    """Nodes by path. Raises CorruptError for directories that lead nowhere or in a circle, and for too many names."""
 
     def __init__(self, opened: Opened) -> None:
         self._inodes = table_named("inodes", opened.metadata, opened.tables)
         self._directories = table_named("directories", opened.metadata, opened.tables)
         self._starts = list(_starts(opened))
         superblock = opened.superblock
+        if superblock.inodes > _MAX_INODES:
+            raise CorruptError("too many inodes to name", expected=f"up to {_MAX_INODES}", actual=superblock.inodes)
         found = list(inodes(self._inodes, superblock.inodes, superblock.block_size))
         self._by_number = {item.base.inode_number: item for item in found}
+        self._by_inode: dict[int, Node] = {}
         self.nodes: dict[str, Node] = {}
         self.paths: dict[int, str] = {}  # the first one of each inode
         self._walk(self._root(found, superblock.root_inode, opened))
@@ -87,10 +92,13 @@ class Names:
     def _walk(self, root: Inode) -> None:
         waiting = [(_ROOT, root)]
         entered: set[int] = set()
+        room = _MAX_PATHS
         while waiting:
             path, inode = waiting.pop()
             number = inode.base.inode_number
-            self.nodes[path] = self._node(inode)
+            if number not in self._by_inode:
+                self._by_inode[number] = self._node(inode)
+            self.nodes[path] = self._by_inode[number]
             self.paths.setdefault(number, path)
             if inode.base.inode_type not in (InodeType.DIR, InodeType.LDIR):
                 continue
@@ -101,6 +109,11 @@ class Names:
                 if child not in self._by_number:
                     raise CorruptError("a name without an inode", expected="one of the table", actual=f"{path}/{name}")
                 waiting.append((path.rstrip(_ROOT) + _ROOT + name, self._by_number[child]))
+                room -= len(waiting[-1][0])
+                if room < 0:
+                    raise CorruptError(
+                        "too many and too long names", expected=f"up to {_MAX_PATHS} characters", actual="more"
+                    )
 
     def _node(self, inode: Inode) -> Node:
         target = b""

@@ -7,6 +7,7 @@ do: there its content is found again, whatever of it shares a block in here.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -33,6 +34,8 @@ from rehydrator.fs.squashfs.c_squashfs import (
 )
 
 _MAX_CONTENT = 1 << 62  # bytes of all files together: beyond any disk, and sums stay within 64 bits
+# Blocks, and ends of files in fragments: each takes up to half a KiB of memory here. 128 GiB in blocks of usual size.
+MAX_PIECES = 1 << 20
 _PLAIN_SIZES = {
     InodeType.DIR: DirInode.SIZE,
     InodeType.BLKDEV: DevInode.SIZE,
@@ -173,11 +176,13 @@ def _after_index(table: bytes, at: int) -> int:
 class _Planner:
     """Gives each file's content its place, in the order of the inodes."""
 
-    def __init__(self, fragments: list[FragmentEntry], block_size: int) -> None:
+    def __init__(self, fragments: int, block_size: int) -> None:
         self.blocks: dict[int, Block] = {}
-        self.tails: list[list[Piece]] = [[] for _ in fragments]
+        self.tails: defaultdict[int, list[Piece]] = defaultdict(list)  # by number of the fragment
         self.files: list[PlacedFile] = []
         self.size = 0
+        self._pieces = 0
+        self._fragments = fragments
         self._block_size = block_size
         self._placed: set[tuple[int, int, int, int, bytes]] = set()
 
@@ -193,6 +198,7 @@ class _Planner:
             offset = number * self._block_size
             length = min(self._block_size, inode.file_size - offset)
             if word & BLOCK_SIZE_MASK:
+                self._count(word & BLOCK_SIZE_MASK, start)
                 block = Block(start, word, [Piece(0, length, self.size + offset)])
                 known = self.blocks.setdefault(start, block)
                 if (known.word, known.length) != (word, length):
@@ -204,19 +210,31 @@ class _Planner:
                     )
                 start = block.end
         if tail:
-            if inode.fragment >= len(self.tails):
+            if inode.fragment >= self._fragments:
                 raise CorruptError(
-                    "a file refers to no fragment", expected=f"below {len(self.tails)}", actual=inode.fragment
+                    "a file refers to no fragment", expected=f"below {self._fragments}", actual=inode.fragment
                 )
             if inode.offset + tail > self._block_size:
                 raise CorruptError(
                     "a fragment does not fit into its block", expected=self._block_size, actual=inode.offset + tail
                 )
+            self._count(tail, inode.start_block)
             place = self.size + inode.file_size - tail
             self.tails[inode.fragment].append(Piece(inode.offset, tail, place))
         self.size += align(inode.file_size)
         if self.size > _MAX_CONTENT:
             raise CorruptError("files of impossible sizes", expected=f"up to {_MAX_CONTENT}", actual=self.size)
+
+    def _count(self, size: int, place: int) -> None:
+        """Count a piece of ``size`` bytes; raises CorruptError for one that is impossible, and for too many."""
+        self._pieces += 1
+        if size > self._block_size or self._pieces > MAX_PIECES:
+            raise CorruptError(
+                "a block of an impossible size, or too many of them",
+                offset=place,
+                expected=f"up to {MAX_PIECES} of {self._block_size} bytes",
+                actual=f"number {self._pieces} of {size} bytes",
+            )
 
 
 def make_plan(files: Iterable[FileInode], fragments: bytes, data: Extent, block_size: int) -> Plan:
@@ -224,19 +242,21 @@ def make_plan(files: Iterable[FileInode], fragments: bytes, data: Extent, block_
 
     Raises CorruptError for impossible tables and UnsupportedError for a block with bytes that no file has.
     """
-    entries = [FragmentEntry.parse(fragments, at) for at in range(0, len(fragments), FragmentEntry.SIZE)]
-    planner = _Planner(entries, block_size)
+    count = -(-len(fragments) // FragmentEntry.SIZE)
+    planner = _Planner(count, block_size)
     for file in files:
         planner.add(file)
-    for entry, pieces in zip(entries, planner.tails, strict=True):
+    for number in range(count):
+        entry = FragmentEntry.parse(fragments, number * FragmentEntry.SIZE)
+        pieces = planner.tails[number]
         pieces.sort(key=lambda piece: (piece.offset, piece.length))
         _check_complete(pieces, entry.start_block)
         block = Block(entry.start_block, entry.size, pieces)
-        if not block.size or planner.blocks.setdefault(block.start, block) is not block:
+        if not 0 < block.size <= block_size or planner.blocks.setdefault(block.start, block) is not block:
             raise CorruptError(
-                "a fragment is empty, or lies where another block does",
+                "a fragment is empty or too large, or lies where another block does",
                 offset=block.start,
-                expected="one",
+                expected=f"up to {block_size} bytes",
                 actual=block.size,
             )
     blocks = sorted(planner.blocks.values(), key=lambda block: block.start)
