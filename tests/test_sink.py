@@ -42,6 +42,15 @@ def test_all_sinks_agree(tmp_path: Path, pieces: list[bytes | int]) -> None:
     assert stream.getvalue() == path.read_bytes() == plain.read_bytes() == expected
 
 
+@pytest.mark.parametrize("depth", [0, 8])
+def test_the_digest_is_that_of_all_bytes(depth: int) -> None:
+    """Also where the thread that hashes is behind."""
+    sink = HashSink(depth)
+    sink.skip(64 * CHUNK)
+    sink.write(b"end")
+    assert sink.hexdigest() == hashlib.sha256(bytes(64 * CHUNK) + b"end").hexdigest()
+
+
 def test_holes_stay_holes(tmp_path: Path) -> None:
     source_path, path = tmp_path / "source", tmp_path / "out"
     with source_path.open("wb") as out:
