@@ -16,6 +16,7 @@ from tests.support.cli import fine, run
 from tests.support.compressible import compressible
 from tests.support.disks import metal_disk
 from tests.support.releases import ReleaseMaker
+from tests.test_benchmark import bench, tables
 from tests.test_proof import Tally
 from tests.test_rehydrate import sha256_file
 from tests.test_rootfs import cpio, squashfs
@@ -128,3 +129,15 @@ def test_without_room_for_it(store: Path, tmp_path: Path, words: tuple[str, ...]
     assert done.code == 2
     assert done.complaints[0].startswith("rehydrator: "), done.err
     assert "TMPDIR" in done.err
+
+
+@pytest.mark.oracle
+def test_the_benchmark_has_mksquashfs_beside_it(release: ReleaseMaker, store: Path, tmp_path: Path) -> None:
+    """And the encoders alone beside all files; how long they take is not looked at."""
+    words = ("--only", "live", "all", "--runs", "1", "--work", tmp_path, "--json", tmp_path / "json")
+    bench(release.root, "--store", store, *words)
+    rows = {row["what"]: row for name in ("times", "all") for row in tables(tmp_path / "json")[name]["rows"]}
+    assert rows["rehydrate the live ISO to a pipe"]["size"] == release.images["live-iso"]["size"]
+    assert rows["mksquashfs of its root file system"]["cpu"] > 0
+    assert "xz -9 of what its osmet files hold" not in rows, "there are none"
+    assert rows["compressions of all files alone"]["cpu"] > 0

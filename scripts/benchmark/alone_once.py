@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +22,21 @@ from rehydrator.codecs.deflate import StreamEncoder
 from rehydrator.codecs.deflate_stream import stream_encoder
 from rehydrator.codecs.patches import Patches
 from rehydrator.disk.extents import CHUNK, Data, chunks
-from rehydrator.disk.source import FileSource, Source
+from rehydrator.disk.source import FileSource, Source, Window
 from rehydrator.engines.direct import artifact_source
+from rehydrator.fs.squashfs.content import FilesContent
+from rehydrator.fs.squashfs.tables import open_file_system
 from rehydrator.layers.c_vmdk import SECTOR
 from rehydrator.layers.gzip_record import GzipRecord
 from rehydrator.layers.qcow2_image import packing_of
 from rehydrator.layers.qcow2_record import Qcow2Record
+from rehydrator.layers.squashfs_codec import encoder as squashfs_encoder
+from rehydrator.layers.squashfs_record import SquashfsRecord
+from rehydrator.layers.table import layer_for
 from rehydrator.layers.vmdk_record import VmdkRecord
-from rehydrator.manifest.schema import Manifest
+from rehydrator.layers.xz import XzLayer
+from rehydrator.manifest.schema import DerivedOsmet, Manifest, Part, Parts
+from rehydrator.osmet.table import read_osmet
 from rehydrator.store.reader import Store
 
 _ZEROS = bytes(CHUNK)
@@ -91,6 +99,44 @@ def compressing(manifest: Manifest, store: Store) -> float:
     return taken
 
 
+def compressing_parts(manifest: Manifest, file: Path) -> float:
+    """Compress what lies in the file systems and the osmet files of an archive, whose file is there."""
+    if not isinstance(manifest.body, Parts):
+        return 0.0
+    taken = 0.0
+    with FileSource(file) as source:
+        inner: Source = source
+        for record in manifest.layers:
+            inner = layer_for(record).look(inner, file).inner
+        at = 0
+        for part in manifest.body.parts:
+            match part:
+                case Part(layers=[SquashfsRecord() as record, *_]):
+                    taken += _blocks(Window(inner, at, part.size), record, file)
+                case Part(body=DerivedOsmet()):
+                    taken += _stream(Window(inner, at, part.size), file)
+            at += part.size
+    return taken
+
+
+def _blocks(image: Source, record: SquashfsRecord, path: Path) -> float:
+    """Compress the blocks of a squashfs; those of its tables are next to nothing."""
+    opened = open_file_system(image)
+    made = squashfs_encoder(record.encoder, opened.compression, record.options, record.block_size)
+    files = FilesContent(opened, path)
+    packed = [number for number, block in enumerate(opened.plan.blocks) if block.packed]
+    return sum(seconds(partial(made.compress, files.block(number))) for number in packed)
+
+
+def _stream(osmet: Source, path: Path) -> float:
+    """Compress what the stream of an osmet file holds."""
+    stream = Window(osmet, at := read_osmet(osmet, path).xz_offset, osmet.size - at)
+    content = XzLayer().look(stream, path).inner
+    compressor = lzma.LZMACompressor(preset=9)
+    read = (bytes(content.read(at, min(CHUNK, content.size - at))) for at in range(0, content.size, CHUNK))
+    return sum(seconds(partial(compressor.compress, piece)) for piece in read)
+
+
 def pieces(disk: Source, size: int) -> Iterator[bytes]:
     """Yield the chunks of a disk that are not zero."""
     last = -1
@@ -104,8 +150,9 @@ def main(root: Path, arch: str, directory: Path) -> None:
     """Measure every artifact."""
     with Store(root) as store:
         rows = [
-            (item.content.name, hashing(directory / item.content.name), compressing(item, store))
+            (file.name, hashing(file), compressing(item, store) + compressing_parts(item, file))
             for item in store.manifests(arch)
+            for file in [directory / item.content.name]
         ]
     print(json.dumps(rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import statistics
 from collections.abc import Callable
@@ -36,19 +37,19 @@ def measure(bench: Bench, found: Findings) -> None:
     bench.log("unpack the live root file system and the osmet files")
     make = _mksquashfs(bench, rootfs, work)
     packed = _osmets(rootfs, work)
-    xz = [["xz", "-9", "-c", str(item)] for item in packed]
-    usages = bench.alternate(
-        {
-            "rehydrate the live ISO to a pipe": _iso(bench, iso),
-            "mksquashfs of its root file system": lambda: run(make).usage,
-            "xz -9 of what its osmet files hold": lambda: _one_by_one(xz),
-        }
-    )
+    actions = {
+        "rehydrate the live ISO to a pipe": _iso(bench, iso),
+        "mksquashfs of its root file system": lambda: run(make).usage,
+    }
+    if packed:
+        xz = [["xz", "-9", "-c", str(item)] for item in packed]
+        actions["xz -9 of what its osmet files hold"] = lambda: _one_by_one(xz)
+    usages = bench.alternate(actions)
     size = tree_size(work)
     for name, measured in usages.items():
         found.add(name, measured, iso.size)
-    ours, tree, osmets = usages.values()
-    theirs = [one.then(other) for one, other in zip(tree, osmets, strict=True)]
+    ours, tree, *osmets = usages.values()
+    theirs = [one.then(other) for one, other in zip(tree, *osmets, strict=True)] if osmets else tree
     cpu = statistics.median(one.cpu / other.cpu for one, other in zip(ours, theirs, strict=True))
     found.compare("live ISO: CPU time of rehydrate / of mksquashfs and xz -9", _SAME, cpu, size)
     found.compare("live ISO: wall time of rehydrate / of mksquashfs, then xz -9", _SAME, ratio(ours, theirs), size)
@@ -100,8 +101,4 @@ def _iso(bench: Bench, iso: Artifact) -> Callable[[], Usage]:
 
 
 def _one_by_one(commands: list[list[str]]) -> Usage:
-    usages = [run(command, keep_output=False).usage for command in commands]
-    first, *others = usages
-    for usage in others:
-        first = first.then(usage)
-    return first
+    return functools.reduce(Usage.then, (run(command, keep_output=False).usage for command in commands))
