@@ -280,6 +280,14 @@ def test_a_forged_base_is_refused(
     assert not target.exists()
 
 
+def test_a_store_is_no_base(real_store: Path, tmp_path: Path) -> None:
+    """And is told before anything is made of it."""
+    fine("push", real_store, f"oci:{tmp_path}/artifact")
+    made = ("build", "image", real_store, f"oci:{tmp_path}/image", "--base", f"oci:{tmp_path}/artifact")
+    result = fails(3, ["the base is no image of a container", MediaType.CONFIG], *made)
+    assert (result.err.count("\n"), (tmp_path / "image").exists()) == (1, False)
+
+
 def test_wrong_use(image: Path, base: Path, real_store: Path, tmp_path: Path) -> None:
     new = f"oci:{tmp_path / 'new'}"
     wrong: list[tuple[list[str], list[str | Path]]] = [

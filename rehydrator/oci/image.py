@@ -54,6 +54,7 @@ def build_image(
     """Write the image of ``store`` over ``base`` to a layout and tag it; return what the tag points to."""
     layout = Layout(base.path)
     root = layout.find(base)
+    _check_base(layout, root)
     with LayoutWriter(target.path) as writer:
         layers = [_write(layer, store, writer, progress) for layer in store_layers(store)]
         created = created_of(store, settings.created)
@@ -61,6 +62,30 @@ def build_image(
         descriptor = builder.add(root)
         writer.tag(descriptor, target.tag or DEFAULT_TAG)
     return descriptor
+
+
+def _check_base(base: Layout, descriptor: Descriptor) -> None:
+    """Read the documents of a base before anything is written.
+
+    Raises UnsupportedError for what is no image of a container, UsageError for one that holds a store.
+    """
+    match descriptor.media_type:
+        case MediaType.INDEX:
+            for item in base.document(descriptor, Index).manifests:
+                _check_base(base, item)
+        case MediaType.MANIFEST:
+            config = base.document(descriptor, Manifest).config
+            if config.media_type != MediaType.CONFIG:
+                raise UnsupportedError(
+                    "the base is no image of a container",
+                    path=base.path(descriptor),
+                    expected=MediaType.CONFIG.value,
+                    actual=config.media_type[:90],
+                )
+            if LABEL_SEAL in base.document(config, ImageConfig).config.labels:
+                raise UsageError("the base holds a store already", path=base.root, hint="Name one without a store")
+        case other:
+            raise UnsupportedError("the base is no OCI image", path=base.path(descriptor), actual=other[:90])
 
 
 def _write(layer: StoreLayer, store: Store, writer: LayoutWriter, progress: Progress) -> _Layer:
@@ -92,22 +117,15 @@ class _Builder(msgspec.Struct, frozen=True):
 
     def add(self, descriptor: Descriptor) -> Descriptor:
         """Add an image, or those of several platforms, which share the layers; return the descriptor of the result."""
-        match descriptor.media_type:
-            case MediaType.MANIFEST:
-                made = self._image(self.base.document(descriptor, Manifest))
-                return msgspec.structs.replace(made, platform=descriptor.platform)
-            case MediaType.INDEX:
-                index = self.base.document(descriptor, Index)
-                images = [self.add(item) for item in index.manifests]
-                return self.writer.put(msgspec.structs.replace(index, manifests=images), MediaType.INDEX)
-        raise UnsupportedError(
-            "the base is no OCI image", path=self.base.path(descriptor), actual=descriptor.media_type[:90]
-        )
+        if descriptor.media_type == MediaType.INDEX:
+            index = self.base.document(descriptor, Index)
+            images = [self.add(item) for item in index.manifests]
+            return self.writer.put(msgspec.structs.replace(index, manifests=images), MediaType.INDEX)
+        made = self._image(self.base.document(descriptor, Manifest))
+        return msgspec.structs.replace(made, platform=descriptor.platform)
 
     def _image(self, manifest: Manifest) -> Descriptor:
         config = self.base.document(manifest.config, ImageConfig)
-        if LABEL_SEAL in config.config.labels:
-            raise UsageError("the base holds a store already", path=self.base.root, hint="Name one without a store")
         for layer in manifest.layers:
             self.writer.put_file(self.base.path(layer), layer)
         made = msgspec.structs.replace(
