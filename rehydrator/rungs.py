@@ -155,7 +155,7 @@ def take_off(source: Source, path: Path, blobs: BlobWriter) -> Bare:
 def _about_erofs(source: Source) -> Iterator[str]:
     """Say of an erofs file system why it is kept as it is: no layer writes one."""
     if is_erofs(source):
-        with suppress(CorruptError):
+        with suppress(CorruptError, UnsupportedError):
             names = " and ".join(item.name.lower() for item in compressions(read_superblock(source)))
             how = f"blocks compressed by {names} are literal" if names else "only the ends of files are literal"
             yield f"erofs: its blocks are copied where the same content lies elsewhere uncompressed; {how}"

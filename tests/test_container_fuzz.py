@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 def test_no_damaged_input_does_more_than_be_refused(
     need: Callable[..., None], tmp_path: Path, real_store: Path
 ) -> None:
-    need("qemu-img", "tar", "gzip", "xz", "zip", "sfdisk", "genisoimage", "xorriso", "cpio", "mksquashfs")
+    need("qemu-img", "tar", "gzip", "xz", "zip", "sfdisk", "genisoimage", "xorriso", "cpio", "mksquashfs", "mkfs.erofs")
     manifests = [path.read_bytes() for path in sorted(real_store.glob("*/manifests/*.json"))]
     outcomes = {target.name: trial.run(target, COUNT, FIRST) for target in targets(SeedMaker(tmp_path), manifests)}
     for outcome in outcomes.values():
@@ -35,7 +35,7 @@ def test_no_damaged_input_does_more_than_be_refused(
             assert outcome.refused, f"{outcome.name}: the damage does not reach the reader"
     names = {item.name for item in FORMATS}
     ways = {f"{name}-{way}" for name in names for way in ("look", "record")}
-    others = {"vmdk-trailing", "iso-owners", "squashfs-owners", "miniso", "minimal-iso"}
+    others = {"vmdk-trailing", "iso-owners", "squashfs-owners", "erofs-owners", "miniso", "minimal-iso"}
     assert names | ways | others <= set(outcomes)
 
 
@@ -79,7 +79,7 @@ def test_refusals_are_none_and_inputs_follow_from_their_number() -> None:
 
 @pytest.mark.oracle
 def test_the_script(need: Callable[..., None]) -> None:
-    need("qemu-img", "tar", "gzip", "xz", "zip", "sfdisk", "genisoimage", "xorriso", "cpio", "mksquashfs")
+    need("qemu-img", "tar", "gzip", "xz", "zip", "sfdisk", "genisoimage", "xorriso", "cpio", "mksquashfs", "mkfs.erofs")
     command = [sys.executable, str(ROOT / "scripts/fuzz-containers"), "--count", "3", "--only", "gpt", "--only", "vhd"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert [line.partition(",")[0] for line in result.stdout.splitlines()] == ["vhd: 3 inputs", "gpt: 3 inputs"]

@@ -17,6 +17,7 @@ from rehydrator.codecs import zstd
 from rehydrator.disk.extents import BLOCK
 from rehydrator.disk.source import BytesSource, FileSource, Source
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
+from rehydrator.fs import path_room
 from rehydrator.fs.squashfs import names, plan
 from rehydrator.fs.squashfs.c_squashfs import BLOCK_WORD, SuperBlock
 from rehydrator.fs.squashfs.owner import SquashfsFilesystem
@@ -242,8 +243,8 @@ def test_limits(small: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
         LAYER.unwrap(BytesSource(small), PATH)
     check_complete(caught.value)
     monkeypatch.undo()
-    for limit in ("_MAX_INODES", "_MAX_PATHS"):
-        monkeypatch.setattr(names, limit, 3)
+    for module, limit in ((names, "_MAX_INODES"), (path_room, "_MAX_NAMES"), (path_room, "_MAX_CHARACTERS")):
+        monkeypatch.setattr(module, limit, 3)
         filesystem = SquashfsFilesystem(BytesSource(small))
         assert filesystem.nodes == {}
         assert [item.problem.split()[:2] for item in filesystem.health()] == [["too", "many"]]

@@ -65,6 +65,7 @@ _BY_STRUCTURE: dict[str, Cause] = (
         BACKUP_GPT_ENTRY: Cause.PARTITION_TABLE,
         OUTSIDE: Cause.PADDING,
         UNREAD_VOLUME: Cause.UNREAD,
+        Kind.UNREAD: Cause.UNREAD,
         Kind.BOOT_SECTOR: Cause.SUPERBLOCK_STAMP,
         Kind.SUPERBLOCK: Cause.SUPERBLOCK_STAMP,
         Kind.BACKUP_SUPERBLOCK: Cause.SUPERBLOCK_STAMP,

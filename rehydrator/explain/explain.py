@@ -121,7 +121,8 @@ class _Builder:
     def _part(self, account: RegionAccount) -> Part:
         region = account.region
         compared = self._compared.get(region.name)
-        files = compared.files if compared else list(self._files(account))
+        driven = compared.files if compared else None
+        files = list(self._files(account)) if driven is None else driven
         listed = {item.path for item in files}
         probed = self.owners_b.probe(region) or self.owners_a.probe(region)
         return Part(

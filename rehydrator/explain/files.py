@@ -10,6 +10,7 @@ from functools import cached_property
 import msgspec
 
 from rehydrator.errors import RehydratorError
+from rehydrator.fs.erofs.owner import ErofsFilesystem
 from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.fat.owner import FatFilesystem
 from rehydrator.fs.iso9660.owner import IsoFilesystem
@@ -180,20 +181,39 @@ class SquashfsTree(Tree):
         return self._filesystem.content(self._filesystem.nodes[path], MAX_COMPARED)
 
 
+class ErofsTree(Tree):
+    """The files of an erofs file system, of which compressed ones can't be read."""
+
+    def __init__(self, filesystem: ErofsFilesystem) -> None:
+        self._filesystem = filesystem
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what lies at ``path``."""
+        node = self._filesystem.nodes.get(path)
+        return None if node is None else Entry(node.nid, _kind(node.inode.i_mode), node.inode.i_size)
+
+    def read(self, path: str, entry: Entry) -> bytes:
+        """Read a file."""
+        return self._filesystem.reader.read(self._filesystem.nodes[path], MAX_COMPARED)
+
+
 def tree_of(filesystem: Filesystem | None, known: Mapping[str, int]) -> Tree | None:
     """Return the files of a file system; None where they can't be told."""
+    tree: Tree | None = None
     match filesystem:
         case Ext4Filesystem():
-            return Ext4Tree(filesystem, known)
+            tree = Ext4Tree(filesystem, known)
         case XfsFilesystem():
-            return XfsTree(filesystem, known)
+            tree = XfsTree(filesystem, known)
         case FatFilesystem():
-            return FatTree(filesystem)
+            tree = FatTree(filesystem)
         case IsoFilesystem():
-            return IsoTree(filesystem)
+            tree = IsoTree(filesystem)
         case SquashfsFilesystem():
-            return SquashfsTree(filesystem)
-    return None
+            tree = SquashfsTree(filesystem)
+        case ErofsFilesystem():
+            tree = ErofsTree(filesystem)
+    return tree
 
 
 class Pair:

@@ -36,7 +36,8 @@ def compare_unread(
         elif missing and start is not None:
             waiting[name] = pair
         elif any(not volume.damaged for volume in missing):
-            found[name] = Compared(f"{pair.types()}: no native reader; use --mount")
+            what = "no native reader" if any(item.unread for item in missing) else "compressed files are not read"
+            found[name] = Compared(f"{pair.types()}: {what}; use --mount")
     if waiting and start is not None:
         from rehydrator.explain.mounted import compare  # noqa: PLC0415 - most runs need none of it
 
@@ -47,6 +48,7 @@ def compare_unread(
 def _volume(image: Image, name: str) -> Volume | None:
     for region in image.owners.partitions:
         if region.name == name and (probed := image.owners.probe(region)) is not None:
-            missing = probed.filesystem is None
-            return Volume(image.name, probed.type, image.owners.window(region), missing, bool(probed.problem))
+            missing = probed.filesystem is None or not probed.filesystem.complete
+            unread = probed.filesystem is None
+            return Volume(image.name, probed.type, image.owners.window(region), missing, bool(probed.problem), unread)
     return None

@@ -18,13 +18,17 @@ Start = Callable[[int], AbstractContextManager["Machine"]]
 
 
 class Volume(msgspec.Struct, frozen=True):
-    """What a partition of ``image`` holds. ``missing``: nothing here reads it; ``damaged``: because of its damage."""
+    """What a partition of ``image`` holds.
+
+    ``missing``: nothing here reads all of it; ``damaged``: because of its damage; ``unread``: nothing is read of it.
+    """
 
     image: str
     type: str
     content: Source
     missing: bool = False
     damaged: bool = False
+    unread: bool = False
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -44,7 +48,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """The files of a partition that differ, and a line on how that is known, or why not."""
+    """The files of a partition that differ, None where a driver did not read them, and a line on how that is known."""
 
     note: str
-    files: list[FileChange] = []
+    files: list[FileChange] | None = None

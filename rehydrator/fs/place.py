@@ -54,6 +54,7 @@ class Kind(enum.StrEnum):
     BOOT_CATALOG = "boot catalog"
     LOOKUP_TABLE = "lookup table"
     SLACK = "slack"
+    UNREAD = "unread data"
     FREE = "free space"
     UNKNOWN = "unknown"
 
@@ -92,6 +93,7 @@ class Filesystem(ABC):
 
     type: str
     size: int
+    complete = True  # whether every structure and file is read, or there may be some of ``Kind.UNREAD``
 
     @abstractmethod
     def places(self, ranges: Iterable[Extent]) -> Iterator[Place]:

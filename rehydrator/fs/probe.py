@@ -8,6 +8,8 @@ import msgspec
 
 from rehydrator.disk.source import Source
 from rehydrator.errors import RehydratorError
+from rehydrator.fs.erofs.c_erofs import MAGIC as EROFS
+from rehydrator.fs.erofs.c_erofs import SUPER_OFFSET as EROFS_OFFSET
 from rehydrator.fs.iso9660.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
 from rehydrator.fs.place import Filesystem
 from rehydrator.fs.squashfs.c_squashfs import MAGIC as SQUASHFS
@@ -55,6 +57,12 @@ def _squashfs(source: Source) -> Filesystem:
     return SquashfsFilesystem(source)
 
 
+def _erofs(source: Source) -> Filesystem:
+    from rehydrator.fs.erofs.owner import ErofsFilesystem  # noqa: PLC0415
+
+    return ErofsFilesystem(source)
+
+
 MAGICS = (
     Magic("iso9660", SYSTEM_AREA + VolumeDescriptor.offset_of("StandardIdentifier"), STANDARD_IDENTIFIER, _iso9660),
     Magic("xfs", 0, b"XFSB", _xfs),
@@ -62,7 +70,7 @@ MAGICS = (
     Magic("fat", 54, b"FAT", _fat),
     Magic("fat", 82, b"FAT", _fat),
     Magic("squashfs", 0, SQUASHFS, _squashfs),
-    Magic("erofs", 1024, b"\xe2\xe1\xf5\xe0"),  # Linux' fs/erofs/erofs_fs.h, struct erofs_super_block
+    Magic("erofs", EROFS_OFFSET, EROFS, _erofs),
     Magic(LUKS, 0, b"LUKS\xba\xbe"),  # cryptsetup's docs/on-disk-format-luks2.pdf, binary header
     Magic("btrfs", (64 << 10) + 64, b"_BHRfS_M"),  # btrfs-progs' kernel-shared/ctree.h, struct btrfs_super_block
     Magic("f2fs", 1024, b"\x10\x20\xf5\xf2"),  # Linux' include/linux/f2fs_fs.h, struct f2fs_super_block

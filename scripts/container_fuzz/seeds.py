@@ -167,6 +167,14 @@ class SeedMaker:
             self._run("mksquashfs", self._tree(), image, "-quiet", "-noappend", "-nopad", "-b", "8K", *options)
             yield image.read_bytes()
 
+    def erofs_file_systems(self) -> Iterator[bytes]:
+        """Yield erofs file systems, with compressed files and without."""
+        image = self._work / "erofs"
+        for options in ((), ("-zlz4hc",)):
+            image.unlink(missing_ok=True)
+            self._run("mkfs.erofs", *options, image, self._tree())
+            yield image.read_bytes()
+
     def live_iso(self) -> bytes:
         """Return an ISO 9660 image that holds a minimal one."""
         tree = self._work / "live"

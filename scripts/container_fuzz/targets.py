@@ -94,6 +94,7 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     yield Target("gpt", _damaged([maker.disk()], repair.gpt), lambda data: _read_table(BytesSource(data)))
     yield Target("iso-owners", inputs["iso"], _own)
     yield Target("squashfs-owners", inputs["squashfs"], _own)
+    yield Target("erofs-owners", _damaged(list(maker.erofs_file_systems()), None), _own)
     yield Target("osmet", _damaged(list(osmet_files()), None), _read_osmet)
     full = maker.live_iso()
     yield Target("miniso", _damaged([maker.miniso()], None), functools.partial(_unpack_minimal, full))
@@ -242,14 +243,13 @@ def _own(data: bytes) -> None:
         end = owner.extent.end
     if end != len(data):
         raise NotExactError("owners do not cover the image")
-    for region in owners.partitions:
-        if (filesystem := owners.filesystem(region)) is not None:
-            list(filesystem.health())
+    filesystems = filter(None, map(owners.filesystem, owners.partitions))
+    health = [item for filesystem in filesystems for item in filesystem.health()]
     if owners.live is not None:
         for area in owners.live.areas:
             owners.live.kernel_arguments(area.path)
             owners.live.ignition_config(area.path)
-    if owners.problems or owners.table_problem:
+    if health or owners.problems or owners.table_problem:
         raise CorruptError("something is wrong with it")
 
 

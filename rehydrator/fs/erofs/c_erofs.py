@@ -11,9 +11,16 @@ from rehydrator.binary import Structure, field
 
 SUPER_OFFSET = 1024  # EROFS_SUPER_OFFSET
 MAGIC = b"\xe2\xe1\xf5\xe0"  # EROFS_SUPER_MAGIC_V1
+EXTENSION_SLOT = 16  # EROFS_SB_EXTSLOT_SIZE
 SLOT_SIZE = 32  # 1 << EROFS_ISLOTBITS
 MIN_BLOCK_BITS, MAX_BLOCK_BITS = 9, 16
 XATTR_ENTRY = 4  # what i_xattr_icount counts, but for the header
+
+
+class Compat(enum.IntFlag):
+    """``feature_compat`` of the superblock."""
+
+    SB_CHKSUM = 1 << 0
 
 
 class Incompat(enum.IntFlag):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rehydrator.disk.source import Source
-from rehydrator.errors import CorruptError
+from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.fs.erofs.c_erofs import (
     MAGIC,
     MAX_BLOCK_BITS,
@@ -22,7 +22,10 @@ def is_erofs(source: Source) -> bool:
 
 
 def read_superblock(source: Source) -> SuperBlock:
-    """Read the superblock; raises CorruptError for one that is cut short or has an impossible block size."""
+    """Read the superblock.
+
+    Raises CorruptError for one that is cut short or has an impossible block size, UnsupportedError for other features.
+    """
     found = SuperBlock.parse(source.read(SUPER_OFFSET, max(min(SuperBlock.SIZE, source.size - SUPER_OFFSET), 0)))
     if found.magic != MAGIC or not MIN_BLOCK_BITS <= found.blkszbits <= MAX_BLOCK_BITS:
         raise CorruptError(
@@ -30,6 +33,13 @@ def read_superblock(source: Source) -> SuperBlock:
             offset=SUPER_OFFSET,
             expected=f"2 to the power of {MIN_BLOCK_BITS} to {MAX_BLOCK_BITS}",
             actual=found.blkszbits,
+        )
+    if found.feature_incompat & ~sum(Incompat):
+        raise UnsupportedError(
+            "erofs with unknown features",
+            offset=SUPER_OFFSET,
+            expected=f"some of {sum(Incompat):#x}",
+            actual=f"{found.feature_incompat:#x}",
         )
     return found
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from rehydrator.errors import CorruptError
+from rehydrator.fs.path_room import PathRoom
 from rehydrator.fs.squashfs.c_squashfs import (
     INODE_NUMBER_SHIFT,
     METADATA_SIZE,
@@ -26,7 +27,6 @@ from rehydrator.fs.squashfs.tables import Opened, table_named
 _DOTS = 3  # file_size of a directory counts "." and ".." as three bytes
 _ROOT = "/"
 _MAX_INODES = 1 << 20  # each takes half a KiB of memory here
-_MAX_PATHS = 256 << 20  # characters of all paths together: those of a million files have a third of it
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Names:
     def _walk(self, root: Inode) -> None:
         waiting = [(_ROOT, root)]
         entered: set[int] = set()
-        room = _MAX_PATHS
+        room = PathRoom()
         while waiting:
             path, inode = waiting.pop()
             number = inode.base.inode_number
@@ -108,12 +108,7 @@ class Names:
             for child, name in self._entries(inode):
                 if child not in self._by_number:
                     raise CorruptError("a name without an inode", expected="one of the table", actual=f"{path}/{name}")
-                waiting.append((path.rstrip(_ROOT) + _ROOT + name, self._by_number[child]))
-                room -= len(waiting[-1][0])
-                if room < 0:
-                    raise CorruptError(
-                        "too many and too long names", expected=f"up to {_MAX_PATHS} characters", actual="more"
-                    )
+                waiting.append((room.take(path.rstrip(_ROOT) + _ROOT + name), self._by_number[child]))
 
     def _node(self, inode: Inode) -> Node:
         target = b""
