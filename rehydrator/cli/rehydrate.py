@@ -13,6 +13,7 @@ from rehydrator import rehydrate as flow
 from rehydrator.cli.common import (
     FILES_AT_ONCE,
     arch_option,
+    gathering,
     jobs_option,
     opened_store,
     output_option,
@@ -34,36 +35,85 @@ from rehydrator.results import RehydrationResult
 from rehydrator.selection import Choice, architectures, choose
 from rehydrator.store.reader import Store
 
+choice_options = gathering(
+    "choice",
+    Choice,
+    click.option(
+        "--disk",
+        "disks",
+        multiple=True,
+        metavar="PLATFORM",
+        shell_complete=artifact_names,
+        help="A platform's disk image; may be repeated.",
+    ),
+    click.option("--iso", is_flag=True, help="The live ISO."),
+    click.option("--pxe", is_flag=True, help="The live PXE kernel, initramfs and rootfs."),
+    click.option("--all", "everything", is_flag=True, help="Every artifact."),
+)
+
+
+def _options(
+    compressed: bool, decompress: bool, compressor: str | None, signatures: bool, skip_validate: bool
+) -> flow.Options:
+    """Return how files are wanted. Raises UsageError for what contradicts itself."""
+    if compressed + decompress + (compressor is not None) > 1:
+        raise UsageError("only one of --compressed, --decompress and --compress can be fulfilled")
+    return flow.Options(
+        validate=not skip_validate,
+        compressed=compressed,
+        signatures=signatures,
+        bare=decompress or compressor is not None,
+        compressor=Compressor(compressor) if compressor else None,
+    )
+
+
+form_options = gathering(
+    "options",
+    _options,
+    click.option(
+        "--compressed", is_flag=True, help="The files as shipped, compressed again; for those that 'info' calls exact."
+    ),
+    click.option(
+        "--decompress", is_flag=True, help="All files without an outer compression, whatever the release has."
+    ),
+    click.option(
+        "--compress",
+        "compressor",
+        type=click.Choice([item.value for item in Compressor]),
+        help="Compress the files, or the archive, anew: not to the bytes that were shipped.",
+    ),
+    click.option("--signatures", is_flag=True, help="Also the detached signatures of the shipped files."),
+    click.option("--skip-validate", is_flag=True, help="Do not compare the sha256 of what is written."),
+)
+
+
+class _MinimalIso(msgspec.Struct, frozen=True):
+    """Whether the minimal ISO is wanted, and where it fetches the live rootfs from, "" for nowhere."""
+
+    wanted: bool
+    rootfs_url: str
+
+
+def _minimal_iso(minimal_iso: bool, rootfs_url: str) -> _MinimalIso:
+    if rootfs_url and not minimal_iso:
+        raise UsageError("--rootfs-url is for --minimal-iso")
+    return _MinimalIso(minimal_iso, rootfs_url)
+
+
+minimal_options = gathering(
+    "small",
+    _minimal_iso,
+    click.option("--minimal-iso", is_flag=True, help="The minimal ISO, which the live ISO tells how to make."),
+    click.option("--rootfs-url", default="", metavar="URL", help="Where the minimal ISO fetches the live rootfs from."),
+)
+
 
 @click.command()
 @click.argument("dest")
-@click.option(
-    "--disk",
-    "disks",
-    multiple=True,
-    metavar="PLATFORM",
-    shell_complete=artifact_names,
-    help="A platform's disk image; may be repeated.",
-)
-@click.option("--iso", is_flag=True, help="The live ISO.")
-@click.option("--pxe", is_flag=True, help="The live PXE kernel, initramfs and rootfs.")
-@click.option("--minimal-iso", is_flag=True, help="The minimal ISO, which the live ISO tells how to make.")
-@click.option("--rootfs-url", default="", metavar="URL", help="Where the minimal ISO fetches the live rootfs from.")
-@click.option("--all", "everything", is_flag=True, help="Every artifact.")
-@click.option(
-    "--compressed", is_flag=True, help="The files as shipped, compressed again; for those that 'info' calls exact."
-)
-@click.option("--decompress", is_flag=True, help="All files without an outer compression, whatever the release has.")
-@click.option(
-    "--compress",
-    "compressor",
-    type=click.Choice([item.value for item in Compressor]),
-    callback=lambda _context, _option, value: Compressor(value) if value else None,
-    help="Compress the files, or the archive, anew: not to the bytes that were shipped.",
-)
-@click.option("--signatures", is_flag=True, help="Also the detached signatures of the shipped files.")
+@choice_options
+@minimal_options
+@form_options
 @arch_option
-@click.option("--skip-validate", is_flag=True, help="Do not compare the sha256 of what is written.")
 @jobs_option(FILES_AT_ONCE)
 @engine_option
 @zipl_option
@@ -73,18 +123,10 @@ from rehydrator.store.reader import Store
 @progress_option
 def rehydrate(
     dest: str,
-    disks: tuple[str, ...],
-    iso: bool,
-    pxe: bool,
-    minimal_iso: bool,
-    rootfs_url: str,
-    everything: bool,
-    compressed: bool,
-    decompress: bool,
-    compressor: Compressor | None,
-    signatures: bool,
+    choice: Choice,
+    small: _MinimalIso,
+    options: flow.Options,
     arch: str | None,
-    skip_validate: bool,
     jobs: int | None,
     engine: EngineName,
     zipl: ZiplName,
@@ -111,35 +153,14 @@ def rehydrate(
     The minimal ISO has no root file system: it fetches the live rootfs of the same release when it boots. It has the
     bytes of 'coreos-installer iso extract minimal-iso'. Without --rootfs-url, coreos.live.rootfs_url has to be added.
     """
-    choice = Choice(disks, iso, pxe, everything)
-    if choice.empty and not minimal_iso:
-        raise UsageError(
-            "nothing chosen", hint="Use --disk PLATFORM, --iso, --pxe or --all; 'rehydrator list' shows what is there"
-        )
-    if rootfs_url and not minimal_iso:
-        raise UsageError("--rootfs-url is for --minimal-iso")
-    if minimal_iso and dest == "-" and not choice.empty:
-        raise UsageError("the minimal ISO goes to standard output alone", hint="Name a directory instead of '-'")
-    if minimal_iso and (compressor is not None or archive_at(Path(dest), None)):
-        raise UsageError("the minimal ISO goes to a directory or to standard output as it is")
-    if compressed + decompress + (compressor is not None) > 1:
-        raise UsageError("only one of --compressed, --decompress and --compress can be fulfilled")
-    if dest == "-":
-        check_standard_output(form)
+    _check(dest, choice, small, options, form)
     progress = make_progress(style)
     with opened_store(location, progress) as store:
         arches = architectures(store, arch)
         written = []
-        if minimal_iso:
-            written += _minimal(dest, choose(store, arches, Choice(iso=True)), store, rootfs_url, progress)
+        if small.wanted:
+            written += _minimal(dest, choose(store, arches, Choice(iso=True)), store, small.rootfs_url, progress)
         if not choice.empty:
-            options = flow.Options(
-                validate=not skip_validate,
-                compressed=compressed,
-                signatures=signatures,
-                bare=decompress or compressor is not None,
-                compressor=compressor,
-            )
             target = Target(dest, made_at(store, flow.source_date_epoch()), sys.stdout.buffer if dest == "-" else None)
             chosen = choose(store, arches, choice)
             with opened(EngineChoice(engine, zipl, appliance), chosen, store, progress) as replay:
@@ -148,6 +169,20 @@ def rehydrate(
                 written += write(target, chosen, store, progress, options)
     if form == JSON:
         show(RehydrationResult(files=written), form, [])
+
+
+def _check(dest: str, choice: Choice, small: _MinimalIso, options: flow.Options, form: str) -> None:
+    """Raise UsageError where ``dest`` can't take what is wanted, or nothing is."""
+    if choice.empty and not small.wanted:
+        raise UsageError(
+            "nothing chosen", hint="Use --disk PLATFORM, --iso, --pxe or --all; 'rehydrator list' shows what is there"
+        )
+    if small.wanted and dest == "-" and not choice.empty:
+        raise UsageError("the minimal ISO goes to standard output alone", hint="Name a directory instead of '-'")
+    if small.wanted and (options.compressor is not None or archive_at(Path(dest), None)):
+        raise UsageError("the minimal ISO goes to a directory or to standard output as it is")
+    if dest == "-":
+        check_standard_output(form)
 
 
 def _minimal(dest: str, isos: list[Manifest], store: Store, rootfs_url: str, progress: Progress) -> list[Written]:
