@@ -201,6 +201,20 @@ def test_exit_codes_in_help() -> None:
     assert [int(code) for code in re.findall(r"\b(\d+) [a-z]", told.partition("explain")[0])] == list(ExitCode)
 
 
+@pytest.mark.parametrize("group", [[], ["build"]])
+def test_lists_of_commands_are_whole_sentences(group: list[str]) -> None:
+    """Also where a terminal has 80 columns."""
+    listed = fine(*group, "--help", env={"COLUMNS": "80"}).text.partition("Commands:\n")[2].splitlines()
+    assert listed
+    assert [line for line in listed if not re.fullmatch(r"  [\w-]+  .*\w'?\.", line) or line.endswith("..")] == []
+
+
+@pytest.mark.parametrize(("command", "default"), [("list", "all."), ("verify", "all."), ("info", "this machine's, or")])
+def test_the_default_of_arch_is_told(command: str, default: str) -> None:
+    told = " ".join(fine(command, "--help").text.split())
+    assert f"or 'all'. Default: {default}" in told
+
+
 def test_containers() -> None:
     names = [item.name for item in FORMATS]
     assert rows(README, "container") == names

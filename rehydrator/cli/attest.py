@@ -23,7 +23,7 @@ STATEMENT = "rehydrator.intoto.json"
 SBOM = "rehydrator.spdx.json"
 
 
-@click.command()
+@click.command(short_help="Write documents on a store that can be signed.")
 @click.argument("location", metavar="STORE", callback=store_location)
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also state the digest of this image.")

@@ -160,12 +160,17 @@ def opened_store(location: Location, progress: Progress | None = None, threads: 
     return open_store(location, access(), progress or make_progress(Style.AUTO), threads)
 
 
-arch_option = click.option(
-    "--arch",
-    metavar="ARCH",
-    shell_complete=architecture_names,
-    help="Architecture (RPM name such as x86_64), or 'all'. Default: this machine's.",
-)
+def _arch_option(default: str) -> Callable[[F], F]:
+    return click.option(
+        "--arch",
+        metavar="ARCH",
+        shell_complete=architecture_names,
+        help=f"Architecture (RPM name such as x86_64), or 'all'. Default: {default}.",
+    )
+
+
+arch_option = _arch_option("this machine's, or the only one in the store")
+every_arch_option = _arch_option("all")
 
 progress_option = click.option(
     "--progress",

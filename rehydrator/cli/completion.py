@@ -16,7 +16,7 @@ _VARIABLE = "_REHYDRATOR_COMPLETE"  # by which click knows that a shell asks
 _SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+@click.command(short_help="Print the script by which a shell completes words.")
 @click.argument("shell", type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
     """Print the script that lets SHELL complete commands, options and names.

@@ -24,7 +24,7 @@ from rehydrator.oci.reference import Location
 HTML = "html"
 
 
-@click.command()
+@click.command(short_help="Tell why two images differ.")
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[A B | FILE]")
 @click.option(
     "--platform",

@@ -113,7 +113,7 @@ def _downloaded(fetched: Sequence[flow.Fetched]) -> str:
     return f"{len(fetched)} files are here, sha256 right, {told}"
 
 
-@click.command()
+@click.command(short_help="Remove what 'build init' and 'build download' made.")
 @work_argument
 def clean(work: Path) -> None:
     """Remove what 'build init' and 'build download' made; a store that was made of it stays."""

@@ -13,6 +13,7 @@ from rehydrator import verify as flow
 from rehydrator.cli.common import (
     FILES_AT_ONCE,
     arch_option,
+    every_arch_option,
     jobs_option,
     listing_option,
     opened_store,
@@ -38,18 +39,18 @@ from rehydrator.trust.stream_check import StreamCheck
 
 
 @click.command("list")
-@arch_option
+@every_arch_option
 @listing_option
 @store_option
 def list_artifacts(arch: str | None, form: str, location: Location) -> None:
-    """Show what is in the store, one line per artifact (all architectures unless --arch is given)."""
+    """Show what is in the store, one line per artifact."""
     with opened_store(location) as store:
         manifests = choose(store, architectures(store, arch or "all"), Choice(everything=True))
         report = store_report(manifests, store)
     show(report, form, list_table(report.artifacts))
 
 
-@click.command()
+@click.command(short_help="Tell everything about artifacts.")
 @click.argument("names", nargs=-1, metavar="[PLATFORM…]", shell_complete=artifact_names)
 @arch_option
 @listing_option
@@ -62,9 +63,9 @@ def info(names: tuple[str, ...], arch: str | None, form: str, location: Location
     show(report, form, (line for item in report.artifacts for line in info_text(item)))
 
 
-@click.command()
+@click.command(short_help="Check a store and all that it gives back.")
 @click.argument("names", nargs=-1, metavar="[PLATFORM…]", shell_complete=artifact_names)
-@arch_option
+@every_arch_option
 @jobs_option(FILES_AT_ONCE)
 @click.option(
     "--compressed",

@@ -21,7 +21,7 @@ from rehydrator.store.reader import Store
 _REFERENCE = "HOST/REPOSITORY[:TAG]|oci:DIRECTORY[:TAG]"
 
 
-@click.command()
+@click.command(short_help="Push a store to a registry or an OCI layout.")
 @click.argument("location", metavar="STORE", callback=store_location)
 @click.argument("reference", metavar=_REFERENCE)
 @access_options
@@ -43,7 +43,7 @@ def push(location: Location, reference: str, form: str, style: Style) -> None:
     show(ImageResult(reference=reference, digest=digest), form, [digest])
 
 
-@click.command()
+@click.command(short_help="Pull a store into a directory.")
 @click.argument("reference", metavar=_REFERENCE)
 @click.argument("store", type=click.Path(path_type=Path))
 @access_options

@@ -21,7 +21,7 @@ from rehydrator.synthesis.usual import FORMATS
 from rehydrator.synthesis.wish import Wish, parse_size
 
 
-@click.command()
+@click.command(short_help="Make an image that the release does not have.")
 @click.argument("platform")
 @click.argument("dest")
 @click.option(
