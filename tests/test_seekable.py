@@ -24,8 +24,8 @@ from rehydrator.codecs.c_seekable import (
 from rehydrator.codecs.seekable import FRAME, MAX_FRAME, MAX_PREFIX, SeekableSource, compress, frames_of
 from rehydrator.disk.composed import Zeros
 from rehydrator.disk.extents import Extent, ExtentMap
-from rehydrator.disk.source import BytesSource
-from rehydrator.errors import CorruptError, MismatchError, StoreDamagedError
+from rehydrator.disk.source import BytesSource, FileSource
+from rehydrator.errors import CorruptError, StoreDamagedError
 from tests.support.disks import random_sparse
 
 SIZES = [0, 1, FRAME - 1, FRAME, FRAME + 1, 2 * FRAME, 3 * FRAME + 12345]
@@ -54,7 +54,7 @@ def packed_file(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def read_whole(path: Path) -> bytes:
-    with_threads = SeekableSource(path, threads=2)
+    with_threads = SeekableSource(FileSource(path), threads=2)
     try:
         return b"".join(
             bytes(with_threads.read(at, min(100_000, with_threads.size - at)))
@@ -82,14 +82,14 @@ def test_round_trip_of_small_frames(tmp_path: Path, data: bytes, frame: int) -> 
 @settings(max_examples=150)
 @given(at=st.integers(0, SIZES[-1]), length=st.integers(0, 2 * FRAME), tiny=st.booleans())
 def test_random_access(packed_file: Path, content: bytes, at: int, length: int, tiny: bool) -> None:
-    source = SeekableSource(packed_file, threads=1)
+    source = SeekableSource(FileSource(packed_file), threads=1)
     length = min(length % 5000 if tiny else length, len(content) - at)
     assert bytes(source.read(at, length)) == content[at : at + length]
     source.close()
 
 
 def test_reads_in_any_order_from_one_source(packed_file: Path, content: bytes) -> None:
-    source = SeekableSource(packed_file, threads=2)
+    source = SeekableSource(FileSource(packed_file), threads=2)
     order = random.Random(3)
     for _ in range(60):
         at = order.randrange(len(content))
@@ -110,7 +110,7 @@ def test_short_reads_decode_no_more_than_they_need(
         return whole(source, index)
 
     monkeypatch.setattr(SeekableSource, "_decode", counted)
-    source = SeekableSource(packed_file, threads=2)
+    source = SeekableSource(FileSource(packed_file), threads=2)
     for at in (FRAME + 5, 2 * FRAME + 70_000, FRAME, 3 * FRAME - 9):
         assert bytes(source.read(at, 9)) == content[at : at + 9]
     assert not decoded
@@ -164,7 +164,7 @@ def test_known_zeros_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return original(frame, size, prefix)
 
     monkeypatch.setattr(seekable, "_decompress_frame", counted)
-    source = SeekableSource(path, threads=1, known=ExtentMap([Extent(FRAME, FRAME)]))
+    source = SeekableSource(FileSource(path), threads=1, known=ExtentMap([Extent(FRAME, FRAME)]))
     assert b"".join(bytes(source.read(at, FRAME)) for at in range(0, 3 * FRAME, FRAME)) == data
     source.close()
     assert decoded == [FRAME]
@@ -234,12 +234,7 @@ def test_lying_seek_tables(tmp_path: Path, compressed: list[int], decompressed: 
     path = tmp_path / "file"
     path.write_bytes(bytes(30) + header.pack() + table + footer.pack())
     with pytest.raises(CorruptError, match=words):
-        SeekableSource(path, threads=1)
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(MismatchError, match="No such file"):
-        SeekableSource(tmp_path / "none", threads=1)
+        SeekableSource(FileSource(path), threads=1)
 
 
 def test_frames_refer_to_what_comes_before(tmp_path: Path) -> None:
@@ -252,7 +247,7 @@ def test_frames_refer_to_what_comes_before(tmp_path: Path) -> None:
         compress(pieces, out, level=3, threads=2, prefix=words)
     assert path.stat().st_size < len(words) // 10
     for at, length in ((0, len(content)), (FRAME + 77, 100), (FRAME - 9, 5000), (5, 0)):
-        source = SeekableSource(path, threads=2, prefix=BytesSource(words))
+        source = SeekableSource(FileSource(path), threads=2, prefix=BytesSource(words))
         assert bytes(source.read(at, length)) == content[at : at + length]
         source.close()
 
@@ -263,7 +258,7 @@ def test_frames_without_what_they_refer_to(tmp_path: Path, prefix: BytesSource |
     path = tmp_path / "after"
     with path.open("wb") as out:
         compress([words], out, level=3, threads=1, prefix=words)
-    source = SeekableSource(path, threads=1, prefix=prefix)
+    source = SeekableSource(FileSource(path), threads=1, prefix=prefix)
     with pytest.raises(StoreDamagedError, match="can't be decompressed"):
         source.read(0, source.size)
     source.close()
@@ -271,4 +266,4 @@ def test_frames_without_what_they_refer_to(tmp_path: Path, prefix: BytesSource |
 
 def test_too_much_to_refer_to(packed_file: Path) -> None:
     with pytest.raises(StoreDamagedError, match="refers to too much"):
-        SeekableSource(packed_file, threads=1, prefix=Zeros(MAX_PREFIX + 1))
+        SeekableSource(FileSource(packed_file), threads=1, prefix=Zeros(MAX_PREFIX + 1))

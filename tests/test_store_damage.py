@@ -19,6 +19,7 @@ from rehydrator.manifest.text import encode
 from rehydrator.store.blobs import BlobReader
 from rehydrator.store.files import sealed
 from rehydrator.store.origin import Directory
+from rehydrator.store.reader import Store
 from tests.support import stores
 from tests.support.cli import fails, fine, hidden, run
 from tests.support.releases import sha256
@@ -58,11 +59,17 @@ def test_a_flipped_byte_in_the_canonical(small_store: Path, tmp_path: Path, at: 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
 def test_a_flipped_byte_in_each_blob(small_store: Path, tmp_path: Path, where: str) -> None:
+    with Store(small_store) as store:
+        pieces = {
+            index.canonical.pieces.digests.sha256
+            for index in store.index.architectures.values()
+            if index.canonical.pieces
+        }
     for blob in sorted((small_store / "blobs").iterdir()):
         good = blob.read_bytes()
         stores.flip(blob, {"first": 0, "middle": len(good) // 2, "last": -1}[where])
         check_verify(small_store, [blob.name])
-        if where == "middle":
+        if where == "middle" and blob.name not in pieces:  # which are for who reads the store in a registry
             fails(1, [blob.name], "rehydrate", tmp_path / blob.name, "--all", "--store", small_store)
             assert hidden(tmp_path / blob.name) == []
         blob.write_bytes(good)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import os
 import struct
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import IO, TypeAlias
 
 import zstandard
@@ -29,8 +27,8 @@ from rehydrator.codecs.c_seekable import (
     SkippableHeader,
 )
 from rehydrator.disk.extents import Data, Extent, ExtentMap
-from rehydrator.disk.source import Source, open_regular
-from rehydrator.errors import AbsentError, CorruptError, StoreDamagedError
+from rehydrator.disk.source import ByteFile, Source
+from rehydrator.errors import CorruptError, StoreDamagedError
 
 FRAME = 2 << 20  # smaller ones cost size, larger ones time where only a few bytes of each are wanted
 MAX_FRAME = 4 << 20  # of files that are read, so that memory is bounded
@@ -153,13 +151,13 @@ class SeekTable:
         self.content_offsets = list(itertools.accumulate(content, initial=0))
 
     @classmethod
-    def read(cls, fd: int, path: Path) -> SeekTable:
-        """Read the table at the end of the open file ``fd``; raises CorruptError where it makes no sense."""
-        size = os.fstat(fd).st_size
+    def read(cls, file: ByteFile) -> SeekTable:
+        """Read the table at the end of a file; raises CorruptError where it makes no sense."""
+        size, path = file.size, file.path
         footer_at = size - SeekTableFooter.SIZE
         if footer_at < SkippableHeader.SIZE:
             raise CorruptError("too short for a seekable zstd file", path=path, actual=f"{size} bytes")
-        footer = SeekTableFooter.parse(os.pread(fd, SeekTableFooter.SIZE, footer_at))
+        footer = SeekTableFooter.parse(file.read(footer_at, SeekTableFooter.SIZE))
         if footer.Seekable_Magic_Number != SEEKABLE_MAGIC:
             raise CorruptError(
                 "no seek table at the end of the file: truncated, or not a seekable zstd file",
@@ -177,10 +175,10 @@ class SeekTable:
         header_at = start - SkippableHeader.SIZE
         if footer.Number_Of_Frames > _MAX_FRAMES or header_at < 0:
             raise CorruptError("impossible frame count", path=path, offset=footer_at, actual=footer.Number_Of_Frames)
-        header = SkippableHeader.parse(os.pread(fd, SkippableHeader.SIZE, header_at))
+        header = SkippableHeader.parse(file.read(header_at, SkippableHeader.SIZE))
         if (header.Skippable_Magic_Number, header.Frame_Size) != (SKIPPABLE_MAGIC, length + SeekTableFooter.SIZE):
             raise CorruptError("the seek table's frame header is wrong", path=path, offset=header_at)
-        fields = struct.unpack(f"<{length // 4}I", os.pread(fd, length, start))
+        fields = struct.unpack(f"<{length // 4}I", file.read(start, length))
         stride = step // 4
         table = cls(list(fields[0::stride]), list(fields[1::stride]))
         if table.file_offsets[-1] != header_at:
@@ -199,24 +197,21 @@ class SeekableSource(Source):
     Sequential readers are served ahead by ``threads`` decoders; memory is bounded by ``threads + 6`` frames. A short
     read somewhere else decodes a frame only up to there, which a dozen of frames remember until one is read whole.
     ``known`` is the exact map of non-zero blocks: frames outside of it are never read. ``prefix`` is what the frames
-    refer to; it is read when the first of them is.
+    refer to; it is read when the first of them is. ``file`` is closed with this.
     """
 
     def __init__(
-        self, path: Path, *, threads: int, known: ExtentMap | None = None, prefix: Source | None = None
+        self, file: ByteFile, *, threads: int, known: ExtentMap | None = None, prefix: Source | None = None
     ) -> None:
-        self.path = path
+        self._file = file
+        self.path = path = file.path
         self._prefix_source = prefix
         self._prefix_data: bytes | None = None
         if prefix is not None and prefix.size > MAX_PREFIX:
             raise StoreDamagedError(
                 "refers to too much", path=path, expected=f"at most {MAX_PREFIX}", actual=prefix.size
             )
-        try:
-            self._fd = open_regular(path)
-        except AbsentError as error:
-            raise StoreDamagedError(error.message, path=path) from error
-        self._table = SeekTable.read(self._fd, path)
+        self._table = SeekTable.read(file)
         self.size = self._table.content_offsets[-1]
         self._frame = self._table.content_offsets[1] if len(self._table.content_offsets) > 1 else MAX_FRAME
         self._check_uniform()
@@ -249,7 +244,7 @@ class SeekableSource(Source):
 
     def _compressed(self, index: int) -> bytes:
         start, end = self._table.file_offsets[index : index + 2]
-        return os.pread(self._fd, end - start, start)
+        return bytes(self._file.read(start, end - start))
 
     def _damaged(self, index: int, error: Exception) -> StoreDamagedError:
         return StoreDamagedError(
@@ -339,6 +334,4 @@ class SeekableSource(Source):
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._cache.clear()
         self._openings.clear()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()

@@ -11,7 +11,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from rehydrator.disk.extents import Data, Extent, ExtentMap, chunks, merge, nonzero_blocks, whole_blocks
 from rehydrator.errors import AbsentError, CorruptError, InputError
@@ -94,6 +94,21 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise InputError("is too large", path=path, expected=f"at most {limit} bytes")
     return data
+
+
+class ByteFile(Protocol):
+    """A file that is read in any order, here or elsewhere; safe to use from several threads."""
+
+    path: Path  # for messages
+    size: int
+
+    def read(self, offset: int, length: int) -> Data:
+        """Return exactly ``length`` bytes from byte ``offset``."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
 
 
 class FileSource(Source):

@@ -214,12 +214,28 @@ def _notes_of_parts(body: Body) -> Iterator[str]:
             yield from _notes_of_parts(part.body)
 
 
+class Pieces(msgspec.Struct, frozen=True):
+    """A file cut into pieces of ``size`` bytes, the last one less: ``digests`` has the sha256 of each, 32 bytes."""
+
+    size: int
+    digests: BlobRef
+
+
 class CanonicalRef(msgspec.Struct, frozen=True):
-    """The canonical disk of an architecture: its file in the store, its content, its map of non-zero blocks."""
+    """The canonical disk of an architecture: its file in the store, its content, its map of non-zero blocks.
+
+    ``pieces`` are those of the file, for who fetches parts of it.
+    """
 
     file: File
     content: File
     extents: BlobRef
+    pieces: Pieces | None = None
+
+    @property
+    def blobs(self) -> list[BlobRef]:
+        """All blobs that belong to it."""
+        return [self.extents] if self.pieces is None else [self.extents, self.pieces.digests]
 
 
 class ArchIndex(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from rehydrator.manifest.schema import File
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BOUND = 10 << 30  # bytes
+_SECTOR = 512  # bytes; what st_blocks counts (stat(2))
 
 
 class Cache:
@@ -64,7 +65,7 @@ class Cache:
         found.sort(key=lambda item: item[0].st_mtime_ns, reverse=True)
         total = 0
         for stat, path in found:
-            total += stat.st_size
+            total += min(stat.st_size, stat.st_blocks * _SECTOR)  # less than its size is used of what has come in part
             if total > self._bound:
                 path.unlink()
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from rehydrator.disk.source import ByteFile
 from rehydrator.errors import BusyError
 from rehydrator.manifest.schema import File
 from rehydrator.manifest.text import decode
 from rehydrator.oci.artifact import descriptor_of, index_of
 from rehydrator.oci.c_oci import Manifest
 from rehydrator.progress import Progress
+from rehydrator.registry.pieced import PiecedFile
 from rehydrator.registry.place import Source
+from rehydrator.store.files import open_stored
+from rehydrator.store.pieces import PieceDigests
 from rehydrator.workers import worker_pool
 
 _WAIT = 0.2  # seconds between two looks at what somebody else fetches
@@ -41,6 +45,7 @@ class RemoteOrigin:
         self._source = source
         self._shelf = shelf
         self._progress = progress
+        self._pieced: list[PiecedFile] = []
 
     @property
     def name(self) -> Path:
@@ -72,6 +77,21 @@ class RemoteOrigin:
             except BusyError:
                 self._progress.pause(_WAIT)
         return path
+
+    def opened(self, file: File, digests: Callable[[], PieceDigests | None]) -> ByteFile:
+        """Open a file that is there, or one whose parts are fetched when they are read."""
+        known = None if self._shelf.has(file) else digests()
+        made = None if known is None else self._source.open_parts(file, known, self._shelf.path(file))
+        if made is None:
+            return open_stored(self.local(file))
+        self._pieced.append(made)
+        return made
+
+    def stop(self) -> None:
+        """Make what is under way in other threads fail now."""
+        for file in self._pieced:
+            file.stop()
+        self._source.abort()
 
     def close(self) -> None:
         """Let shelf and source go."""

@@ -9,12 +9,15 @@ from typing import Protocol
 
 from rehydrator.disk.sink import FileSink, HashSink, Tee
 from rehydrator.errors import StoreDamagedError, UsageError
+from rehydrator.manifest.schema import File
 from rehydrator.oci.c_oci import Descriptor
 from rehydrator.oci.layout import Layout, LayoutWriter, file_pieces
 from rehydrator.oci.reference import DEFAULT_TAG, LayoutReference, Reference
 from rehydrator.progress import Progress, Task
 from rehydrator.registry.access import Access
+from rehydrator.registry.pieced import PiecedFile
 from rehydrator.registry.repository import Repository
+from rehydrator.store.pieces import PieceDigests
 
 
 class Source(Protocol):
@@ -40,6 +43,13 @@ class Source(Protocol):
 
     def fetch(self, descriptor: Descriptor, target: Path, title: str) -> None:
         """Bring a blob to ``target``, which appears when its digest was compared. Raises BusyError."""
+        ...
+
+    def open_parts(self, file: File, digests: PieceDigests, target: Path) -> PiecedFile | None:
+        """Open a file of a store whose parts are fetched when they are read, on their way to ``target``.
+
+        None where that gains nothing, since blobs are not far away.
+        """
         ...
 
     def abort(self) -> None:
@@ -111,6 +121,9 @@ class _LayoutSource:
                     actual=actual,
                 )
             file.commit()
+
+    def open_parts(self, *_: object) -> None:
+        """Return None: a blob is copied at once."""
 
     def abort(self) -> None:
         """Do nothing: nothing waits."""

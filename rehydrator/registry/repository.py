@@ -6,21 +6,27 @@ Source: OCI distribution specification 1.1, "Pull" and "Push".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
 from rehydrator.disk.sink import FileSink
 from rehydrator.errors import MismatchError, StoreDamagedError, UsageError
+from rehydrator.manifest.schema import File
+from rehydrator.oci.artifact import descriptor_of
 from rehydrator.oci.c_oci import Descriptor, MediaType
 from rehydrator.oci.digest import MAX_DOCUMENT, check_document_size, checked, describe, sha256_of
 from rehydrator.oci.reference import RegistryReference
 from rehydrator.progress import Progress, Task
 from rehydrator.registry.access import Access
+from rehydrator.registry.pieced import PiecedFile
 from rehydrator.registry.session import Session
 from rehydrator.registry.upload import Upload, refusal
+from rehydrator.store.pieces import PieceDigests
 from rehydrator.transport.client import Patience, persist
 from rehydrator.transport.fetch import Wanted, fetch
+from rehydrator.transport.ranges import Part, part_of
 
 T = TypeVar("T")
 _MANIFESTS = (MediaType.MANIFEST, MediaType.INDEX)
@@ -109,6 +115,15 @@ class Repository:
                 actual=error.actual,
                 hint="Push it again",
             ) from error
+
+    def open_parts(self, file: File, digests: PieceDigests, target: Path) -> PiecedFile:
+        """Open a file of a store whose parts are fetched when they are read, on their way to ``target``."""
+        address = self._address(descriptor_of(file))
+
+        def ask(start: int, stop: int) -> AbstractContextManager[Part]:
+            return part_of(self._session, address, start, stop, file.size)
+
+        return PiecedFile(file, digests, target, self.name / file.name, ask, self._session.patience, self._progress)
 
     def has(self, descriptor: Descriptor) -> bool:
         """Whether a blob is there."""

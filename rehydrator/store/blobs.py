@@ -17,7 +17,7 @@ from rehydrator.disk.extents import Data
 from rehydrator.disk.source import Source
 from rehydrator.errors import StoreDamagedError, UsageError
 from rehydrator.manifest.schema import BlobRef, File
-from rehydrator.store.files import MAX_SMALL, read_pinned, sha256_file
+from rehydrator.store.files import MAX_SMALL, open_stored, read_pinned, sha256_file
 from rehydrator.store.layout import BLOBS
 from rehydrator.store.origin import Origin
 
@@ -57,10 +57,10 @@ class BlobReader:
 
     def large(self, ref: BlobRef, threads: int, prefix: Source | None = None) -> seekable.SeekableSource:
         """Open a blob for random access; each frame's checksum is compared when it is read."""
-        path = self._origin.local(blob_file(ref))
-        source = seekable.SeekableSource(path, threads=threads, prefix=prefix)
+        file = open_stored(self._origin.local(blob_file(ref)))
+        source = seekable.SeekableSource(file, threads=threads, prefix=prefix)
         if source.size != ref.content_size:
-            raise StoreDamagedError("has another size", path=path, expected=ref.content_size, actual=source.size)
+            raise StoreDamagedError("has another size", path=file.path, expected=ref.content_size, actual=source.size)
         return source
 
 

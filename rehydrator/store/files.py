@@ -80,14 +80,18 @@ def _check_small(path: Path, size: int) -> None:
         )
 
 
+def open_stored(path: Path) -> FileSource:
+    """Open a file of the store. Raises StoreDamagedError where there is none."""
+    try:
+        return FileSource(path)
+    except AbsentError as error:
+        raise StoreDamagedError(f"the store is damaged: {error.message}", path=path) from error
+
+
 @contextlib.contextmanager
 def _opened(path: Path, file: File) -> Iterator[FileSource]:
     """Open a file of the store that has the size that it should have."""
-    try:
-        source = FileSource(path)
-    except AbsentError as error:
-        raise StoreDamagedError(f"the store is damaged: {error.message}", path=path) from error
-    with source:
+    with open_stored(path) as source:
         if source.size != file.size:
             raise StoreDamagedError(
                 "the store is damaged: another size", path=path, expected=file.size, actual=source.size

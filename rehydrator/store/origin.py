@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from rehydrator.disk.source import ByteFile
 from rehydrator.errors import AbsentError, UsageError
 from rehydrator.manifest.schema import File
-from rehydrator.store.files import read_small
+from rehydrator.store.files import open_stored, read_small
 from rehydrator.store.layout import INDEX, inside
+from rehydrator.store.pieces import PieceDigests
 
 
 class Origin(Protocol):
@@ -34,6 +36,17 @@ class Origin(Protocol):
         Whoever reads it compares its digest, and finds out where it is missing. Raises StoreDamagedError for an
         impossible name.
         """
+        ...
+
+    def opened(self, file: File, digests: Callable[[], PieceDigests | None]) -> ByteFile:
+        """Open a file for reading in any order; close it.
+
+        Only the parts that are read have to be brought where ``digests`` gives those of its pieces.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Make what is under way in other threads fail now; nothing is asked for any more."""
         ...
 
     def close(self) -> None:
@@ -70,6 +83,13 @@ class Directory:
     def local(self, file: File) -> Path:
         """Return the file's path in the directory."""
         return inside(self._root, file.name)
+
+    def opened(self, file: File, _: Callable[[], PieceDigests | None]) -> ByteFile:
+        """Open the file in the directory, where all of it is."""
+        return open_stored(self.local(file))
+
+    def stop(self) -> None:
+        """Do nothing: nothing is under way."""
 
     def close(self) -> None:
         """Do nothing: nothing was opened."""

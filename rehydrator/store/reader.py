@@ -14,7 +14,7 @@ import msgspec
 from rehydrator.codecs.seekable import SeekableSource
 from rehydrator.disk.source import Source
 from rehydrator.errors import StoreDamagedError, UsageError
-from rehydrator.manifest.schema import ArchIndex, BlobRef, File, Manifest, StoreIndex
+from rehydrator.manifest.schema import ArchIndex, BlobRef, CanonicalRef, File, Manifest, StoreIndex
 from rehydrator.manifest.text import decode
 from rehydrator.manifest.version import MANIFEST_VERSION, STORE_VERSION, check_version
 from rehydrator.relocation.prefix import prefix_source
@@ -24,6 +24,7 @@ from rehydrator.store.depot import Prefix, Signature
 from rehydrator.store.files import check_pinned, check_seal, read_pinned
 from rehydrator.store.layout import INDEX, SIGNATURES, safe_file_name, signature_name
 from rehydrator.store.origin import Directory, Origin
+from rehydrator.store.pieces import PieceDigests
 
 
 class _Version(msgspec.Struct):
@@ -108,12 +109,18 @@ class Store:
 
     def _open_canonical(self, arch: str) -> SeekableSource:
         ref = self.arch(arch).canonical
-        path = self._origin.local(ref.file)
         known = decode_extents(self.small_blob(ref.extents), ref.content.size)
-        source = SeekableSource(path, threads=self._threads, known=known)
+        file = self._origin.opened(ref.file, lambda: self._digests(ref))
+        source = SeekableSource(file, threads=self._threads, known=known)
         if source.size != ref.content.size:
-            raise StoreDamagedError("has another size", path=path, expected=ref.content.size, actual=source.size)
+            raise StoreDamagedError("has another size", path=file.path, expected=ref.content.size, actual=source.size)
         return source
+
+    def _digests(self, ref: CanonicalRef) -> PieceDigests | None:
+        """Return the digests of a canonical's pieces; an older store has none."""
+        if ref.pieces is None:
+            return None
+        return PieceDigests(ref.pieces, self.small_blob(ref.pieces.digests), ref.file.size, self.name / ref.file.name)
 
     def small_blob(self, ref: BlobRef) -> bytes:
         """Return a blob's content."""
@@ -160,7 +167,7 @@ class Store:
             index = self.arch(arch)
             yield index.canonical.file
             yield from index.manifests
-            blobs = [index.canonical.extents, *(ref for item in self.manifests(arch) for ref in item.blobs)]
+            blobs = [*index.canonical.blobs, *(ref for item in self.manifests(arch) for ref in item.blobs)]
             for ref in blobs:
                 if ref.sha256 not in seen:
                     seen.add(ref.sha256)
@@ -179,7 +186,8 @@ class Store:
         check_pinned(self.path(file), file)
 
     def close(self) -> None:
-        """Close all open parts."""
+        """Close all open parts; nothing that is on its way for them is waited for."""
+        self._origin.stop()
         for source in (*self._canonicals.values(), *self._large.values()):
             source.close()
         self._canonicals.clear()

@@ -14,7 +14,7 @@ from typing import Self
 from rehydrator.codecs import seekable
 from rehydrator.errors import OutputError
 from rehydrator.intake.intake import Content
-from rehydrator.manifest.schema import ArchIndex, CanonicalRef, File, Manifest, StoreIndex
+from rehydrator.manifest.schema import ArchIndex, CanonicalRef, File, Manifest, Pieces, StoreIndex
 from rehydrator.manifest.text import encode
 from rehydrator.manifest.version import STORE_VERSION
 from rehydrator.progress import Task
@@ -23,6 +23,7 @@ from rehydrator.store.canonical import encode_extents
 from rehydrator.store.files import describe, sealed
 from rehydrator.store.layout import INDEX, SIGNATURES, STREAM, canonical_name, manifest_name
 from rehydrator.store.origin import Directory
+from rehydrator.store.pieces import PIECE, digests_of
 from rehydrator.store.publishing import check_free, publish
 
 _SUFFIX = ".dehydrating"
@@ -60,8 +61,12 @@ class Staging:
 
         with path.open("wb") as out:
             seekable.compress(frames(), out, level=level, threads=threads)
-        blob = self.blobs.refs[self.blobs.put(encode_extents(extents))]
-        self._canonicals[arch] = CanonicalRef(describe(self.root, name), content.content, blob)
+        map_of_blocks, digests = (
+            self.blobs.refs[self.blobs.put(data)] for data in (encode_extents(extents), digests_of(path))
+        )
+        self._canonicals[arch] = CanonicalRef(
+            describe(self.root, name), content.content, map_of_blocks, Pieces(PIECE, digests)
+        )
 
     def set_manifest(self, manifest: Manifest) -> None:
         """Add the manifest of an artifact, or replace it."""
@@ -97,7 +102,7 @@ class Staging:
             signatures=[self._write(f"{SIGNATURES}/{path.name}", path.read_bytes()) for path in sorted(signatures)],
         )
         self._write(INDEX, sealed(encode(index)))
-        refs = [self._canonicals[arch].extents for arch in self._canonicals]
+        refs = [ref for canonical in self._canonicals.values() for ref in canonical.blobs]
         refs += [ref for item in self.manifests() for ref in item.blobs]
         self.blobs.keep_only(ref.sha256 for ref in refs)
 
