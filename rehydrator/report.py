@@ -82,7 +82,7 @@ def stored_size(manifest: Manifest, store: Store) -> int:
     position = store.manifests(manifest.artifact.arch).index(manifest)
     size = index.manifests[position].size + sum(ref.size for ref in manifest.blobs)
     if is_canonical(manifest, store):
-        size += index.canonical.file.size + index.canonical.extents.size
+        size += index.canonical.file.size + sum(ref.size for ref in index.canonical.blobs)
     return size
 
 
