@@ -211,6 +211,13 @@ def test_shown_commands_run(script: Script, place: Callable[[str], Path], need: 
     assert done.returncode in ends(script.text), (done.returncode, done.stderr.decode())
 
 
+def test_reasons_name_what_is_there() -> None:
+    """What is not run here is run elsewhere."""
+    named = {name for script in SCRIPTS for name in re.findall(r"(?:tests|scripts)/[\w.-]*\w", script.reason)}
+    assert len(named) > 5
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
 def ends(text: str) -> tuple[int, ...]:
     """How a script may end: comparing two different images ends with 1."""
     return (0, 1) if text.startswith("rehydrator explain ") else (0,)
