@@ -138,3 +138,16 @@ def test_the_readme_has_a_table() -> None:
     ours = next(line for line in block.splitlines() if line.startswith("our store"))
     assert float(ours.split()[-2]) <= 1.05
     assert "2021: rsync" in block
+
+
+def test_what_comes_from_a_registry(
+    release: ReleaseMaker, store: Path, tmp_path: Path, need: Callable[..., None]
+) -> None:
+    need("docker-registry")
+    bench(release.root, "--store", store, "--only", "transfer", "--work", tmp_path, "--json", tmp_path / "json")
+    rows = tables(tmp_path / "json")["transfer"]["rows"]
+    sizes = {(row["what"], row["cache"]): row["bytes"] for row in rows}
+    canonical = (store / "x86_64/canonical.raw.zst").stat().st_size
+    assert canonical < sizes["gcp", "nothing"] < canonical + 200_000
+    assert sizes["list", "nothing"] < sizes["qemu", "the canonical disk"] < 200_000
+    assert {what for what, _ in sizes} == {"list", "metal", "qemu", "openstack", "gcp", "vmware"}

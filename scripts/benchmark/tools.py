@@ -24,6 +24,7 @@ PROGRAMS = {
     "cpio": ("cpio", "--version"),
     "xz": ("xz-utils", "--version"),
     "virt-diff": ("libguestfs-tools", "--version"),
+    "docker-registry": ("docker-registry", "--version"),
 }
 
 
