@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rehydrator.disk.source import BytesSource, Source
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
-from rehydrator.layers.c_cpio import TRAILER
+from rehydrator.fs.cpio.c_cpio import TRAILER
 from rehydrator.layers.cpio import CpioLayer
 from rehydrator.layers.cpio_record import CpioMember, CpioRecord
 from rehydrator.layers.table import format_of

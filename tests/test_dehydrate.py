@@ -125,6 +125,11 @@ def test_siblings_of_a_disk_of_another_lineage(tmp_path: Path, qcow2_bytes: Call
     for key in ("aws.raw.gz.disk", "openstack.qcow2.xz.disk"):
         assert stores.manifest(store, key)["body"]["base"] == "qemu.qcow2.xz.disk"
         assert (found[key]["rung"], found[key]["stored_size"] < 3000) == ("edits", True)
+    report = json.loads(run("explain", "--platform", "aws", "--store", store, "--output", "json").out)
+    assert (report["a"]["name"], report["b"]["name"]) == ("qemu", "aws")
+    changed = sum(ours != theirs for ours, theirs in zip(qemu, sibling(qemu, 1), strict=True))
+    assert report["total"]["differing"] == changed
+    assert report["identical"] is False
     fine("verify", "--store", store)
     told = fine("info", "openstack", "--store", store).out
     assert b"told from the disk of qemu.qcow2.xz.disk" in told

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from rehydrator.disk.c_gpt import GptEntry, GptHeader
+from rehydrator.disk.extents import BLOCK
 from rehydrator.disk.source import BytesSource
+from rehydrator.explain import text
 from rehydrator.explain.causes import Cause
 from rehydrator.explain.explain import Options
 from tests.support.disks import MIB, metal_disk, with_gpt
@@ -139,9 +141,39 @@ def test_separately_made_file_systems(kind: str, tree: Path, tmp_path: Path) -> 
     report = compare_files(images[0], images[1])
     check_account(report)
     assert report.total.unexplained == 0
-    assert "separately made file systems" in report.verdict
-    assert [f"{item.status} {item.path}" for part in report.parts for item in part.files if item.path == "/large"] == []
+    assert report.verdict.startswith("two differs from one only in: separately made file systems with the same files")
+    (part,) = report.parts
+    assert (part.files, part.moved_files) == ([], 43 if kind == "ext4" else 2)
+    assert part.copied is not None
+    assert part.copied + part.bytes == BytesSource(images[1].read_bytes()).nonzero().total
+    assert part.copied > (tree / "large").stat().st_size // BLOCK * BLOCK
     assert report.health == []
+    lines = list(text.render(report, text.TextOptions()))
+    assert f"{part.copied:,} B of it are found in A, {part.bytes:,} B are not" in " ".join(" ".join(lines).split())
+    assert len(lines) < 100
+
+
+def test_files_of_separately_made_file_systems(ext4: Path, tree: Path, tmp_path: Path) -> None:
+    """One that only A has, one that only B has, one of the same size with other content, one that became shorter."""
+    need_tools("mkfs.ext4")
+    other = shutil.copytree(tree, tmp_path / "tree", symlinks=True)
+    (other / "etc/file3").unlink()
+    (other / "etc/new").write_text("new\n")
+    (other / "etc/motd").write_text("WELCOME\n")
+    (other / "large").write_bytes((tree / "large").read_bytes()[:200_000])
+    (other / "etc/hard").hardlink_to(other / "etc/file5")
+    command("mkfs.ext4", "-q", "-b", "4096", "-d", other, tmp_path / "two.img", "16M")
+    report = compare_files(ext4, tmp_path / "two.img", Options(patch=True))
+    check_account(report)
+    (part,) = report.parts
+    files = {item.path: item for item in part.files}
+    hard = {"/etc/file5", "/etc/hard"} & set(files)  # the file may go by either name
+    assert {f"{files[path].status} {path}" for path in set(files) - hard} == {
+        "D /etc/file3", "A /etc/new", "M /etc/motd", "M /large"
+    }  # fmt: skip
+    assert files["/etc/motd"].diff[-2:] == ["-welcome", "+WELCOME"]
+    assert (files["/large"].size_a, files["/large"].size_b) == (400_000, 200_000)
+    assert "with the same files" not in report.verdict
 
 
 def recomputed(disk: bytearray, at: int) -> None:
@@ -332,3 +364,20 @@ def test_mtools(words: list[str], files: list[str], cause: Cause, fat: Path, tre
     assert [f"{item.status} {item.path}" for part in report.parts for item in part.files] == files
     assert cause in {item.cause for item in report.causes}
     assert report.health == []
+
+
+def test_images_of_another_kind(ext4: Path, tmp_path: Path) -> None:
+    """A disk and a file system without partitions: content alone is compared, and no file is new or gone."""
+    inner = ext4.read_bytes()
+    disk = with_gpt(inner[: 4 * MIB])
+    (tmp_path / "disk.raw").write_bytes(disk)
+    report = compare_files(tmp_path / "disk.raw", ext4)
+    check_account(report)
+    (part,) = report.parts
+    assert part.copied is not None
+    assert part.copied + part.bytes == BytesSource(inner).nonzero().total
+    assert report.verdict == (
+        f"one is another kind of image than disk: {part.copied:,} bytes of its content are found there, "
+        f"{part.bytes:,} are not"
+    )
+    assert (part.files, report.identical) == ([], False)

@@ -74,6 +74,20 @@ def merge(extents: Iterable[Extent]) -> Iterator[Extent]:
         yield current
 
 
+def outside(extents: Iterable[Extent], without: Iterable[Extent]) -> Iterator[Extent]:
+    """Yield the parts of ordered ``extents`` that lie in none of the ordered ``without``."""
+    holes = list(without)
+    for extent in extents:
+        at = extent.offset
+        for hole in holes:
+            if at < hole.offset < extent.end:
+                yield Extent(at, hole.offset - at)
+            if hole.offset < extent.end:
+                at = max(at, hole.end)
+        if at < extent.end:
+            yield Extent(at, extent.end - at)
+
+
 def chunks(extents: Iterable[Extent], limit: int = CHUNK) -> Iterator[Extent]:
     """Cut extents into pieces of at most ``limit`` bytes that end at multiples of ``limit``."""
     for offset, length in extents:

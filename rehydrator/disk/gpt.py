@@ -14,6 +14,8 @@ from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
 
+WHOLE_DISK = "disk"  # the name of the only region of a disk without partitions
+
 
 class Region(msgspec.Struct, frozen=True):
     """A named part of a disk: a partition (``p3 boot``), part of the table (``gpt``) or a gap between them.
@@ -56,7 +58,7 @@ class PartitionTable(msgspec.Struct, frozen=True):
 
 
 def read_table(disk: Source) -> PartitionTable:
-    """Read the primary GPT of ``disk``; a disk without one is a single region named ``disk``.
+    """Read the primary GPT of ``disk``; a disk without one is a single region, :data:`WHOLE_DISK`.
 
     Raises CorruptError for a table whose checksum or partitions are wrong.
     """
@@ -71,7 +73,7 @@ def read_table(disk: Source) -> PartitionTable:
 
 def whole_disk(disk: Source) -> PartitionTable:
     """Return the table of a disk without partitions: one region."""
-    return PartitionTable(SECTOR_SIZES[0], (Region("disk", Extent(0, disk.size)),))
+    return PartitionTable(SECTOR_SIZES[0], (Region(WHOLE_DISK, Extent(0, disk.size)),))
 
 
 def partition_types(disk: Source, table: PartitionTable) -> dict[str, UUID]:

@@ -37,7 +37,10 @@ class Group(msgspec.Struct):
 
 
 class RegionAccount(msgspec.Struct):
-    """What differs in one region. ``known_a`` and ``known_b`` are inodes of paths that were come across."""
+    """What differs in one region. ``known_a`` and ``known_b`` are inodes of paths that were come across.
+
+    ``copied`` are the bytes of a partition that was formatted separately that were found in A; None for others.
+    """
 
     region: Region
     bytes: int = 0
@@ -49,6 +52,7 @@ class RegionAccount(msgspec.Struct):
     moved: dict[str, None] = msgspec.field(default_factory=dict)
     known_a: dict[str, int] = msgspec.field(default_factory=dict)
     known_b: dict[str, int] = msgspec.field(default_factory=dict)
+    copied: int | None = None
 
     def add_blocks(self, owner: Owner) -> None:
         """Count the blocks that a differing piece lies in."""
@@ -89,13 +93,13 @@ class Account:
     """The books: every differing byte is entered once."""
 
     def __init__(self) -> None:
-        self.regions: dict[Region, RegionAccount] = {}
+        self.regions: dict[tuple[str, int], RegionAccount] = {}  # one where both images have it, also of other length
         self.total = 0
         self._open: _Structure | None = None
 
     def region(self, region: Region) -> RegionAccount:
         """Return the account of a region."""
-        return self.regions.setdefault(region, RegionAccount(region))
+        return self.regions.setdefault((region.name, region.extent.offset), RegionAccount(region))
 
     def enter(self, owner: Owner, field_name: str, reason: Reason, number: int) -> None:
         """Enter ``number`` bytes of ``owner`` that differ for ``reason``."""

@@ -12,8 +12,8 @@ from rehydrator.errors import UsageError
 from rehydrator.explain.explain import Options, explain
 from rehydrator.explain.peel import Container, Opened, opened, take_off
 from rehydrator.explain.tree import Report
-from rehydrator.layers.table import layer_for
-from rehydrator.manifest.schema import Manifest, Stored
+from rehydrator.layers.table import format_for
+from rehydrator.manifest.schema import CANONICAL, EditedDisk, Manifest, Stored
 from rehydrator.release.formats import parse_format
 from rehydrator.selection import architectures, named
 from rehydrator.store.files import sha256_file
@@ -21,7 +21,7 @@ from rehydrator.store.reader import Store
 
 
 def platform(store: Store, name: str, arch: str | None, options: Options) -> Report:
-    """Compare a platform's disk with the canonical of its architecture."""
+    """Compare a platform's disk with the one that it is told from: the canonical of its architecture, mostly."""
     found = architectures(store, arch)
     if len(found) != 1:
         raise UsageError("explain takes one architecture", hint=f"Choose with --arch: {', '.join(found)}")
@@ -30,12 +30,21 @@ def platform(store: Store, name: str, arch: str | None, options: Options) -> Rep
     if len(manifests) != 1:
         keys = ", ".join(item.artifact.key for item in manifests)
         raise UsageError(f"platform {name} has several artifacts", hint=f"Name one of: {keys}")
-    canonical = Opened(store.arch(one).canonical.content.name, store.canonical(one), fetch=_fetch("metal", one))
-    return explain(canonical, from_store(store, manifests[0]), options)
+    return explain(_base(store, manifests[0]), from_store(store, manifests[0]), options)
+
+
+def _base(store: Store, manifest: Manifest) -> Opened:
+    """Open the disk that a manifest's edits change; it is the canonical where there are none."""
+    arch = manifest.artifact.arch
+    named_base = manifest.body.base if isinstance(manifest.body, EditedDisk) else CANONICAL
+    if named_base == CANONICAL:
+        return Opened(store.arch(arch).canonical.content.name, store.canonical(arch), fetch=_fetch("metal", arch))
+    base = store.manifest_by_key(arch, named_base)
+    return Opened(base.content.name, body_source(base, store), fetch=_fetch(named_base, arch))
 
 
 def from_store(store: Store, manifest: Manifest) -> Opened:
-    """Open an artifact as the store gives it, without its containers."""
+    """Open an artifact as the store gives it, without the containers that hold one file each."""
     name = manifest.content.name
     fetch = _fetch(manifest.artifact.key, manifest.artifact.arch)
     if isinstance(manifest.body, Stored) or not manifest.layers:
@@ -43,9 +52,12 @@ def from_store(store: Store, manifest: Manifest) -> Opened:
         return Opened(name, disk, containers=tuple(found), obstacle=obstacle, fetch=fetch)
     containers: list[Container] = []
     for record in manifest.layers:
-        layer = layer_for(record)
-        containers.append(Container(str(record.__struct_config__.tag), record, layer.describe(record)))
-    return Opened(name, body_source(manifest, store), containers=tuple(containers), fetch=fetch)
+        kind = format_for(record)
+        if kind.inside != "file":
+            break
+        containers.append(Container(kind.name, record, kind.layer.describe(record)))
+    disk = artifact_source(manifest, store, without=len(containers))
+    return Opened(name, disk, containers=tuple(containers), fetch=fetch)
 
 
 def _fetch(name: str, arch: str) -> str:

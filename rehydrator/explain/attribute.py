@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import msgspec
 
 from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent, merge
-from rehydrator.disk.source import Source
+from rehydrator.disk.gpt import Region
 from rehydrator.explain.account import Account, RegionAccount, label
 from rehydrator.explain.causes import IN_FILES, Cause, Reason, reason
 from rehydrator.explain.compare import Difference, count, differences, runs
@@ -55,16 +55,17 @@ class Piece(msgspec.Struct, frozen=True):
     xor: bytes
 
 
-def pieces(a: DiskOwners, b: DiskOwners, disk_a: Source, disk_b: Source) -> Iterator[Piece]:
-    """Yield all differing pieces in disk order."""
-    for batch in differences(disk_a, disk_b):
+def pieces(a: DiskOwners, b: DiskOwners, without: Sequence[Region] = ()) -> Iterator[Piece]:
+    """Yield all pieces that differ in place, in disk order, but for those of the regions ``without``."""
+    names = {region.name for region in without}
+    for batch in differences(a.disk, b.disk, [region.extent for region in without]):
         waiting = iter(batch)
         current = next(waiting)
         for ours, theirs in _both(a, list(b.owners(item.extent for item in batch))):
             while ours.extent.offset >= current.extent.end:
                 current = next(waiting)
             piece = _piece(current, ours, theirs)
-            if piece is not None:
+            if piece is not None and piece.owner.region.name not in names:
                 yield piece
 
 
@@ -113,7 +114,7 @@ class Attribution:
             if side.path and side.structure in _WITH_PATH and side.region.name == owner.region.name:
                 account.touched[side.path] = None
                 known[side.path] = side.number
-        if owner.structure in IN_FILES:
+        if owner.structure in IN_FILES and owner.path:
             account.content[owner.path] += count(piece.xor)
         if owner.structure in _CONTENT:
             self._add_content(piece)

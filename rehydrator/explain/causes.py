@@ -71,6 +71,7 @@ _BY_STRUCTURE: dict[str, Cause] = (
         Kind.BACKUP_SUPERBLOCK: Cause.SUPERBLOCK_STAMP,
         Kind.INODE: Cause.FILE_METADATA,
         Kind.XATTR_BLOCK: Cause.FILE_METADATA,
+        Kind.MEMBER_HEADER: Cause.FILE_METADATA,
         Kind.DIRECTORY: Cause.DIR_ENTRY,
         Kind.SYSTEM_AREA: Cause.BOOTMAP,
         Kind.VOLUME_DESCRIPTOR: Cause.SUPERBLOCK_STAMP,
@@ -106,7 +107,7 @@ _BY_STRUCTURE: dict[str, Cause] = (
 # Structures inside of a file: their bytes are bytes of that file as well.
 IN_FILES = frozenset(zipl.STRUCTURES) | embed.IN_FILES
 
-_TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time|^RecordingDateAndTime$|^TF$")
+_TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time|^RecordingDateAndTime$|^TF$|^c_mtime$")
 _ALLOCATION = re.compile(
     r"^(s_free_(blocks|inodes)|s_r_blocks|s_overhead|sb_(icount|ifree|fdblocks|frextents|imax)"
     r"|DIR_FstClus|i_block(s_lo|s_high)?$|di_n?(blocks|extents|anextents|big_nextents|big_anextents|nextents64)$|FSI_"

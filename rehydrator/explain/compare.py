@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from rehydrator.disk.extents import BLOCK, Extent, chunks, merge, whole_blocks
+from rehydrator.disk.extents import BLOCK, Extent, chunks, merge, outside, whole_blocks
 from rehydrator.disk.source import Padded, Source
 
 _BATCH = 8 << 20
@@ -29,11 +29,11 @@ def padded(disk: Source, size: int) -> Source:
     return disk if disk.size >= size else Padded(disk, size)
 
 
-def differences(a: Source, b: Source) -> Iterator[list[Difference]]:
-    """Yield what differs in disk order, in batches of a few MiB."""
+def differences(a: Source, b: Source, without: Sequence[Extent] = ()) -> Iterator[list[Difference]]:
+    """Yield what differs in disk order, in batches of a few MiB; ranges ``without`` are not compared."""
     size = max(a.size, b.size)
     a, b = padded(a, size), padded(b, size)
-    either = merge(sorted([*a.extents(), *b.extents()]))
+    either = outside(merge(sorted([*a.extents(), *b.extents()])), without)
     batch: list[Difference] = []
     held = 0
     for piece in chunks(merge(whole_blocks(extent, size) for extent in either), _STEP):

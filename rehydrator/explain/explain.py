@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import msgspec
+from msgspec.structs import replace
 
 from rehydrator.boot.zipl.installed import BOOTMAP_PATH
 from rehydrator.disk.gpt import PartitionTable, Region
@@ -14,12 +16,14 @@ from rehydrator.explain.account import RegionAccount
 from rehydrator.explain.attribute import Attribution, Collector, pieces
 from rehydrator.explain.container import container_changes, normalised
 from rehydrator.explain.files import Pair, Tree, tree_of
+from rehydrator.explain.inside import MAX_DEPTH, open_inside
 from rehydrator.explain.meaning import meaning, told_areas, told_arguments, unified
 from rehydrator.explain.owners import DiskOwners, Owner
 from rehydrator.explain.peel import Opened
+from rehydrator.explain.separate import look_up, own_pieces, separately_made
 from rehydrator.explain.tree import FileChange, Note, Part, Report, Side, Status, Total
 from rehydrator.explain.unread import Image, compare_unread
-from rehydrator.explain.verdict import verdict
+from rehydrator.explain.verdict import of_another_kind, verdict
 from rehydrator.explain.volumes import Compared, Start
 from rehydrator.fs.probe import Probe
 from rehydrator.report import human
@@ -31,7 +35,8 @@ class Options(msgspec.Struct, frozen=True):
     """How much is wanted besides the account itself.
 
     ``strict`` counts unlike compression and unlike containers as differences. ``start`` gives a virtual machine that
-    reads the file systems that nothing here does; without it they are only named.
+    reads the file systems that nothing here does; without it they are only named. Files that hold files are told
+    ``depth`` levels deep.
     """
 
     patch: bool = False
@@ -39,6 +44,7 @@ class Options(msgspec.Struct, frozen=True):
     strict: bool = False
     health: bool = True
     start: Start | None = None
+    depth: int = MAX_DEPTH
 
 
 def explain(a: Opened, b: Opened, options: Options, digests: Sequence[str] = ()) -> Report:
@@ -57,6 +63,7 @@ class _Builder:
         self.owners_b = DiskOwners(b.disk, _sound_table(self.owners_a))
         if self.owners_a.table_problem:
             self.owners_a = DiskOwners(a.disk, _sound_table(self.owners_b))
+        self.other_kind = _is_disk(self.owners_a) != _is_disk(self.owners_b)
         self.collector = Collector(options.evidence)
         self._pairs: dict[str, Pair] = {}
         self._compared: dict[str, Compared] = {}
@@ -65,9 +72,14 @@ class _Builder:
         """Do all the steps."""
         moved = self.owners_a.gpt.backup != self.owners_b.gpt.backup
         attribution = Attribution(self.collector, self._same_content, self._command, backup_moved=moved)
-        for piece in pieces(self.owners_a, self.owners_b, self.a.disk, self.b.disk):
-            attribution.add(piece)
         account = attribution.account
+        separate = separately_made(self.owners_a, self.owners_b)
+        for piece in () if self.other_kind else pieces(self.owners_a, self.owners_b, separate):
+            attribution.add(piece)
+        for found in look_up(self.owners_a, self.owners_b, separate):
+            account.region(found.region).copied = found.copied
+            for piece in own_pieces(self.owners_b, found):
+                attribution.add(piece)
         account.close()
         accounts = sorted(account.regions.values(), key=lambda item: item.region.extent)
         a, b = Image(self.side_a.name, self.owners_a), Image(self.side_b.name, self.owners_b)
@@ -80,13 +92,18 @@ class _Builder:
         container = list(container_changes(self.a, self.b))
         unlike = list(normalised(self.a, self.b))
         identical = not total.differing and not container and self.a.disk.size == self.b.disk.size
-        if self.options.strict and (unlike or digests):
+        if separate or (self.options.strict and (unlike or digests)):
             identical = False
         evidence = self.collector.found
         health_a = self._health(self.side_a.name, self.owners_a, self.a)
         health_b = self._health(self.side_b.name, self.owners_b, self.b)
+        told = (
+            of_another_kind(self.side_a, self.side_b, parts)
+            if self.other_kind
+            else verdict(self.side_a, self.side_b, parts, causes, container, unlike, total)
+        )
         return Report(
-            verdict=self._unpeeled() + verdict(self.side_a, self.side_b, parts, causes, container, unlike, total),
+            verdict=self._unpeeled() + told,
             identical=identical,
             a=self.side_a,
             b=self.side_b,
@@ -124,6 +141,8 @@ class _Builder:
         driven = compared.files if compared else None
         files = list(self._files(account)) if driven is None else driven
         listed = {item.path for item in files}
+        apart = account.copied is not None and not self.other_kind
+        kept = self._pair(account).trees.same if apart else [*account.moved]
         probed = self.owners_b.probe(region) or self.owners_a.probe(region)
         return Part(
             name=region.name,
@@ -134,25 +153,32 @@ class _Builder:
             blocks=account.blocks,
             files=files,
             changes=list(account.changes()),
-            moved_files=len([path for path in account.moved if path not in listed]),
+            moved_files=len([path for path in kept if path not in listed]),
             note=compared.note if compared else "",
+            copied=account.copied,
         )
 
     def _files(self, account: RegionAccount) -> Iterator[FileChange]:
+        if self.other_kind:  # B's files are no more new than all of B is
+            return
         pair = self._pair(account)
-        for path in sorted({*account.touched, *account.content}):
-            change = self._file(account.region, pair, path, account.content[path])
+        apart = account.copied is not None
+        unlike = set(pair.trees.unlike) if apart else pair.suspected(account.touched)
+        for path in sorted(unlike if apart else {*unlike, *account.touched, *account.content}):
+            change = self._file(account, pair, path, unlike=path in unlike)
             if change is not None:
                 yield change
 
-    def _file(self, region: Region, pair: Pair, path: str, number: int) -> FileChange | None:
+    def _file(self, account: RegionAccount, pair: Pair, path: str, *, unlike: bool) -> FileChange | None:
+        number = account.content[path]
         one = pair.a.entry(path) if pair.a else None
         two = pair.b.entry(path) if pair.b else None
         status: Status = "M" if one and two else "A" if two else "D"
         if one is None and two is None:
             return FileChange("M", path, "file", None, None, number) if number else None
         content = "file" in (kinds := {item.kind for item in (one, two) if item}) or "symlink" in kinds
-        if status == "M" and (not content or not (number or (one and two and one.size != two.size))):
+        changed = number or unlike or (one and two and one.size != two.size)
+        if status == "M" and not (content and changed):
             return None
         old = pair.a.content(path) if pair.a and one else None
         new = pair.b.content(path) if pair.b and two else None
@@ -163,9 +189,19 @@ class _Builder:
             size_a=one.size if one else None,
             size_b=two.size if two else None,
             bytes=number,
-            meaning=self._meaning(region, path, old, new),
+            meaning=self._meaning(account.region, path, old, new),
             diff=unified(path, old, new) if self.options.patch and content else [],
+            inside=self._inside(pair, path) if status == "M" else [],
         )
+
+    def _inside(self, pair: Pair, path: str) -> list[Part]:
+        """Compare the files in a file, if it holds any on both sides."""
+        if not self.options.depth:
+            return []
+        options = replace(self.options, evidence=False, health=False, depth=self.options.depth - 1)
+        with ExitStack() as stack:
+            a, b = (open_inside(tree.source(path) if tree else None, stack) for tree in (pair.a, pair.b))
+            return _Builder(a, b, options).report(()).parts if a and b else []
 
     def _meaning(self, region: Region, path: str, old: bytes | None, new: bytes | None) -> list[str]:
         if path == BOOTMAP_PATH:
@@ -212,6 +248,11 @@ class _Builder:
 
     def _health(self, image: str, owners: DiskOwners, side: Opened) -> list[Note]:
         return list(checks.notes_of(image, owners, side.obstacle)) if self.options.health else []
+
+
+def _is_disk(owners: DiskOwners) -> bool:
+    """Whether an image has partitions, as a disk does, and an ISO or a file system alone does not."""
+    return any(region.partition for region in owners.partitions)
 
 
 def _region(owners: DiskOwners, name: str) -> Region | None:

@@ -10,6 +10,7 @@ from rehydrator.explain.tree import Change, Evidence, FileChange, Part, Report, 
 from rehydrator.explain.words import (
     account_line,
     change_amount,
+    copied_line,
     number,
     part_title,
     plural,
@@ -108,8 +109,7 @@ def _part(part: Part) -> Iterator[str]:
         f'<summary><h2>{_e(part_title(part))}</h2> <span class="quiet mono">{where}</span>'
         f'<span class="amount">{amount}</span></summary>'
     )
-    if part.note:
-        yield f"<p>{_e(part.note)}</p>"
+    yield from (f"<p>{_e(text)}</p>" for text in (copied_line(part), part.note) if text)
     for item in part.files[:_OPEN_FILES]:
         yield from _file(item)
     if len(part.files) > _OPEN_FILES:
@@ -117,7 +117,7 @@ def _part(part: Part) -> Iterator[str]:
         yield f"<details><summary>{number(len(rest))} more files</summary>"
         yield from (line for item in rest for line in _file(item))
         yield "</details>"
-    if part.moved_files:
+    if part.moved_files and part.copied is None:
         yield f"<p>{plural(part.moved_files, 'file')} with the same content in other places</p>"
     yield '<div class="scroll"><table><tr><th>Cause</th><th>Structures</th><th class="num">Bytes</th></tr>'
     yield from (line for change in part.changes for line in _change(change))
@@ -137,6 +137,7 @@ def _file(item: FileChange) -> Iterator[str]:
     if item.diff:
         lines = "".join(f'<span class="{_sign(line)}">{_e(line) or " "}</span>' for line in item.diff)
         yield f'<details open><summary class="quiet">Text difference</summary><pre tabindex="0">{lines}</pre></details>'
+    yield from (line for part in item.inside for line in _part(part))
     yield "</div>"
 
 

@@ -33,7 +33,7 @@ _BOOT_PARTITION = re.compile(r"BIOS-BOOT|PReP", re.IGNORECASE)
 _TABLE_REGIONS = frozenset({"mbr", "gpt", "gap", "backup gpt", "tail"})
 _BEYOND = "tail"
 # File systems that are shipped without a partition table, or, as an ISO's, with one whose partitions overlap.
-_WHOLE_IMAGES = frozenset({"iso9660", "squashfs", "erofs"})
+_WHOLE_IMAGES = frozenset({"iso9660", "squashfs", "erofs", "cpio"})
 # What of an ISO 9660 image may hold structures that its file system knows nothing of.
 _OPEN_IN_ISO = frozenset({Kind.SYSTEM_AREA, Kind.SLACK, Kind.FREE, Kind.FILE_DATA})
 _BOOT = "boot"

@@ -133,7 +133,7 @@ def _content(outer: Source, path: Path, compression: Compression, stack: ExitSta
 def take_off(source: Source, name: Path) -> tuple[Source, list[Container], Obstacle | None]:
     """Take off every container of one file that a layer knows; say why not where one can't be.
 
-    Those of whole trees are left on: they are compared as the file systems that they are.
+    Those of many files are left on: they are compared as the file systems that they are.
     """
     containers: list[Container] = []
     while len(containers) < _MAX_DEPTH and (found := format_of(source)) is not None and found.inside == "file":

@@ -11,6 +11,7 @@ import msgspec
 from rehydrator.explain.tree import Change, Evidence, FileChange, Part, Report
 from rehydrator.explain.words import (
     account_line,
+    copied_line,
     elided,
     number,
     part_title,
@@ -23,8 +24,10 @@ from rehydrator.explain.words import (
 from rehydrator.report import human
 
 WIDTH = 80
+_MIN_WIDTH = 48  # of what is told of a file in a file in a file
 _MAX_NAMES = 3
 _MAX_FILES = 50
+_MAX_RUNS = 20
 _BAR = 20
 _HEX_BYTES = 16
 _FILE_CONTENT = "file-content"
@@ -59,19 +62,19 @@ def render(report: Report, options: TextOptions) -> Iterator[str]:
     yield account_line(report)
 
 
-def _wrapped(text: str, first: str = "", rest: str = "") -> Iterator[str]:
+def _wrapped(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> Iterator[str]:
     yield from textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
 
 
-def _columns(left: str, right: str) -> Iterator[str]:
+def _columns(left: str, right: str, width: int = WIDTH) -> Iterator[str]:
     """Put an amount at the right margin; below, where there is no room."""
-    if len(left) + 2 + len(right) <= WIDTH:
-        yield left + right.rjust(WIDTH - len(left))
+    if len(left) + 2 + len(right) <= width:
+        yield left + right.rjust(width - len(left))
     else:
-        yield from _wrapped(left.lstrip(), left[: len(left) - len(left.lstrip())], "      ")
-        yield right.rjust(WIDTH)
+        yield from _wrapped(left.lstrip(), left[: len(left) - len(left.lstrip())], "      ", width)
+        yield right.rjust(width)
 
 
 def _head(report: Report) -> Iterator[str]:
@@ -86,48 +89,50 @@ def _head(report: Report) -> Iterator[str]:
         yield from _wrapped(printable(text), "   ", "     ")
 
 
-def _part(part: Part) -> Iterator[str]:
+def _part(part: Part, width: int = WIDTH) -> Iterator[str]:
     blocks = plural(part.blocks, "block")
-    yield from _columns(printable(part_title(part)), f"{blocks}  {number(part.bytes)} B")
-    if part.note:
-        yield from _wrapped(printable(part.note), "  ", "    ")
+    yield from _columns(printable(part_title(part)), f"{blocks}  {number(part.bytes)} B", width)
+    for text in filter(None, (copied_line(part), part.note)):
+        yield from _wrapped(printable(text), "  ", "    ", width)
     for item in part.files[:_MAX_FILES]:
-        yield from _file(item)
+        yield from _file(item, width)
     if len(part.files) > _MAX_FILES:
         yield f"  ... and {number(len(part.files) - _MAX_FILES)} more files (all of them in --output json)"
-    if part.moved_files:
+    if part.moved_files and part.copied is None:
         yield f"  {plural(part.moved_files, 'file')} with the same content in other places"
     for cause, group in groupby(part.changes, key=lambda change: change.cause):
-        yield from _cause(cause, list(group), files=bool(part.files))
+        yield from _cause(cause, list(group), width, files=bool(part.files))
 
 
-def _file(item: FileChange) -> Iterator[str]:
+def _file(item: FileChange, width: int) -> Iterator[str]:
     right = size_of(item) if item.bytes is None else f"{size_of(item)}  {number(item.bytes)} B"
-    yield from _columns(f"  {item.status} {elided(printable(item.path), WIDTH - len(right) - 6)}", right)
+    yield from _columns(f"  {item.status} {elided(printable(item.path), width - len(right) - 6)}", right, width)
     if item.meaning:
         for line in item.meaning:
-            yield from _wrapped(printable(line), "      ", "        ")
+            yield from _wrapped(printable(line), "      ", "        ", width)
     yield from (f"    | {printable(line)}" for line in item.diff)
+    for part in item.inside:
+        yield from (f"    {line}" for line in _part(part, max(width - 4, _MIN_WIDTH)))
 
 
-def _cause(cause: str, changes: list[Change], *, files: bool) -> Iterator[str]:
+def _cause(cause: str, changes: list[Change], width: int, *, files: bool) -> Iterator[str]:
     if cause == _FILE_CONTENT and files:
         return  # told file by file
     direct, derived = sum(item.bytes for item in changes), sum(item.derived_bytes for item in changes)
     amount = f"{number(direct)} + {number(derived)} B" if derived else f"{number(direct)} B"
-    yield from _columns(f"  {cause}", amount)
+    yield from _columns(f"  {cause}", amount, width)
     for change in changes:
-        yield from _change(change)
+        yield from _change(change, width)
 
 
-def _change(change: Change) -> Iterator[str]:
+def _change(change: Change, width: int) -> Iterator[str]:
     text = plural(change.count, change.structure)
     if change.fields:
         text += f": {' '.join(_short_fields(change.fields))}"
-    yield from _wrapped(printable(text), "    ", "      ")
+    yield from _wrapped(printable(text), "    ", "      ", width)
     if change.names != [change.structure]:
         for name in change.names[:_MAX_NAMES]:
-            yield f"      {elided(printable(name), WIDTH - 6)}"
+            yield f"      {elided(printable(name), width - 6)}"
         if change.count > _MAX_NAMES:
             yield f"      and {number(change.count - _MAX_NAMES)} more"
     for item in change.derived:
@@ -163,10 +168,11 @@ def _evidence(report: Report, options: TextOptions) -> Iterator[str]:
         yield "unexplained bytes (offsets on the raw disk)"
     if options.extents:
         yield from (f"  # {printable(line)}" for line in report.preparation)
-    for item in report.evidence:
+    shown = report.evidence if options.hex or options.extents else report.evidence[:_MAX_RUNS]
+    for item in shown:
         yield from _run(item, options)
-    if report.evidence_left_out:
-        yield f"  ... and {number(report.evidence_left_out)} more runs"
+    if left_out := len(report.evidence) - len(shown) + report.evidence_left_out:
+        yield f"  ... and {number(left_out)} more runs"
 
 
 def _run(item: Evidence, options: TextOptions) -> Iterator[str]:

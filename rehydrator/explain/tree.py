@@ -37,7 +37,7 @@ class FileChange(msgspec.Struct, frozen=True):
     """A file that only B has (``A``, added), only A has (``D``, deleted) or that has other content (``M``).
 
     ``bytes`` are those of the disk that differ in it, None where only a driver read the file system; there ``M`` also
-    stands for what else a file has, such as its mode.
+    stands for what else a file has, such as its mode. ``inside`` tells a file that holds a file system or archives.
     """
 
     status: Status
@@ -48,6 +48,13 @@ class FileChange(msgspec.Struct, frozen=True):
     bytes: int | None
     meaning: list[str] = []
     diff: list[str] = []
+    inside: list[Part] = []
+
+    @property
+    def changed(self) -> list[str]:
+        """The path, or the paths of the files inside that changed, each behind the path of this one."""
+        names = [name for part in self.inside for item in part.files for name in item.changed]
+        return [f"{self.path}: {name}" for name in names] or [self.path]
 
 
 class Derived(msgspec.Struct, frozen=True):
@@ -79,7 +86,11 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One region of the disk: a partition, or a part of the partition table; ``note`` tells who read it, or why not."""
+    """One region of the disk: a partition, or a part of the partition table; ``note`` tells who read it, or why not.
+
+    ``copied`` is None but for a partition that was formatted separately: so many bytes of its content were found
+    somewhere in A, and ``bytes`` are those that were not.
+    """
 
     name: str
     offset: int
@@ -91,6 +102,7 @@ class Part(msgspec.Struct, frozen=True):
     changes: list[Change]
     moved_files: int = 0
     note: str = ""
+    copied: int | None = None
 
 
 class CauseTotal(msgspec.Struct, frozen=True):

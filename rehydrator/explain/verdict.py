@@ -11,7 +11,6 @@ from rehydrator.live.embed import EMBEDDED
 
 _MAX_PATHS = 3
 _MAX_FIELDS = 4
-_IDENTITY = frozenset({"s_uuid", "sb_uuid", "sb_meta_uuid", "BS_VolID"})
 _BY_CAUSE = {
     Cause.BOOTMAP: BOOT_LOADER,
     Cause.PARTITION_TABLE: "partition table",
@@ -63,6 +62,13 @@ def verdict(
     return text
 
 
+def of_another_kind(a: Side, b: Side, parts: Sequence[Part]) -> str:
+    """Return the sentence about a disk and an image that is none: what the one has of the other's content."""
+    found, own = sum(part.copied or 0 for part in parts), sum(part.bytes for part in parts)
+    amounts = f"{found:,} bytes of its content are found there, {own:,} are not"
+    return f"{b.name} is another kind of image than {a.name}: {amounts}"
+
+
 def _same_disk(a: Side, b: Side, container: Sequence[FieldChange], normalised: Sequence[str]) -> str:
     if container:
         fields = list(dict.fromkeys(f"{item.layer} {item.field}" for item in container))
@@ -78,9 +84,10 @@ def _same_disk(a: Side, b: Side, container: Sequence[FieldChange], normalised: S
 
 def _topics(a: Side, b: Side, parts: Sequence[Part], causes: Sequence[CauseTotal]) -> Iterator[str]:
     found = {item.cause for item in causes if item.bytes or item.derived}
-    separate = [part.name for part in parts if _made_separately(part)]
+    separate = [part for part in parts if part.copied is not None]
     if separate:
-        yield f"separately made file systems ({', '.join(separate)})"
+        kept = "" if any(part.files for part in separate) else " with the same files"
+        yield f"separately made file systems{kept} ({', '.join(part.name for part in separate)})"
     if a.size != b.size:
         yield "disk size"
     yield from (text for cause, text in _BY_CAUSE.items() if cause in found)
@@ -91,16 +98,8 @@ def _topics(a: Side, b: Side, parts: Sequence[Part], causes: Sequence[CauseTotal
         yield "bytes without a known owner"
 
 
-def _made_separately(part: Part) -> bool:
-    return any(
-        _IDENTITY & set(change.fields)
-        for change in part.changes
-        if change.structure in ("superblock", "boot sector") and change.cause == Cause.SUPERBLOCK_STAMP
-    )
-
-
 def _file_topics(parts: Sequence[Part]) -> Iterator[str]:
-    found = (topic(item.path) for part in parts for item in part.files)
+    found = (topic(path) for part in parts for item in part.files for path in item.changed)
     topics = dict.fromkeys(name for name in found if name != BOOT_LOADER)  # told by its cause
     yield from (name for name in _KNOWN_TOPICS if name in topics)
     paths = [name for name in topics if name not in _KNOWN_TOPICS]

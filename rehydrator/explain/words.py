@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rehydrator.disk.gpt import WHOLE_DISK
 from rehydrator.explain.tree import Change, FileChange, Part, Report, Side
 from rehydrator.report import human
 
@@ -22,6 +23,8 @@ def plural(count: int, noun: str) -> str:
     last = noun[-1]
     if noun.endswith("data"):
         return f"{count:,} x {noun}"
+    if last == "s":
+        return f"{count:,} {noun}"
     return f"{count:,} {noun[:-1]}{_PLURALS[last]}" if last in _PLURALS else f"{count:,} {noun}s"
 
 
@@ -67,8 +70,17 @@ def change_amount(change: Change) -> str:
 
 
 def part_title(part: Part) -> str:
-    """Name and file system of a region."""
-    return f"{part.name} {part.filesystem}".rstrip()
+    """Name and file system of a region; of an image without partitions the latter says more."""
+    whole = part.filesystem and part.name == WHOLE_DISK
+    return part.filesystem if whole else f"{part.name} {part.filesystem}".rstrip()
+
+
+def copied_line(part: Part) -> str:
+    """What there is to say of a partition that was formatted separately; empty for others."""
+    if part.copied is None:
+        return ""
+    files = f"; {plural(part.moved_files, 'file')} the same" if part.moved_files else ""
+    return f"made separately: {number(part.copied)} B of it are found in A, {number(part.bytes)} B are not{files}"
 
 
 def account_line(report: Report) -> str:

@@ -53,6 +53,7 @@ class Kind(enum.StrEnum):
     PATH_TABLE = "path table"
     BOOT_CATALOG = "boot catalog"
     LOOKUP_TABLE = "lookup table"
+    MEMBER_HEADER = "member header"
     SLACK = "slack"
     UNREAD = "unread data"
     FREE = "free space"

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from rehydrator.codecs.streams import MAGICS as STREAMS
 from rehydrator.disk.source import Source
 from rehydrator.errors import RehydratorError
+from rehydrator.fs.cpio.archive import MAGICS as CPIO
 from rehydrator.fs.erofs.c_erofs import MAGIC as EROFS
 from rehydrator.fs.erofs.c_erofs import SUPER_OFFSET as EROFS_OFFSET
 from rehydrator.fs.iso9660.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
@@ -63,6 +65,12 @@ def _erofs(source: Source) -> Filesystem:
     return ErofsFilesystem(source)
 
 
+def _cpio(source: Source) -> Filesystem:
+    from rehydrator.fs.cpio.owner import CpioFilesystem  # noqa: PLC0415
+
+    return CpioFilesystem(source)
+
+
 MAGICS = (
     Magic("iso9660", SYSTEM_AREA + VolumeDescriptor.offset_of("StandardIdentifier"), STANDARD_IDENTIFIER, _iso9660),
     Magic("xfs", 0, b"XFSB", _xfs),
@@ -71,6 +79,8 @@ MAGICS = (
     Magic("fat", 82, b"FAT", _fat),
     Magic("squashfs", 0, SQUASHFS, _squashfs),
     Magic("erofs", EROFS_OFFSET, EROFS, _erofs),
+    *(Magic("cpio", 0, magic, _cpio) for magic in CPIO),
+    *(Magic("cpio", 0, magic, _cpio) for magic in STREAMS.values()),  # an initramfs whose first archive is compressed
     Magic(LUKS, 0, b"LUKS\xba\xbe"),  # cryptsetup's docs/on-disk-format-luks2.pdf, binary header
     Magic("btrfs", (64 << 10) + 64, b"_BHRfS_M"),  # btrfs-progs' kernel-shared/ctree.h, struct btrfs_super_block
     Magic("f2fs", 1024, b"\x10\x20\xf5\xf2"),  # Linux' include/linux/f2fs_fs.h, struct f2fs_super_block

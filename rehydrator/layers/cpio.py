@@ -11,17 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rehydrator.disk.composed import Joined, Zeros
-from rehydrator.disk.extents import CHUNK, Extent, is_zero
+from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import BytesSource, Source, Window
-from rehydrator.errors import CorruptError, MismatchError, UnsupportedError
+from rehydrator.errors import MismatchError
+from rehydrator.fs.cpio.archive import MAGICS, after_zeros, members
+from rehydrator.fs.cpio.c_cpio import ALIGNMENT, DIGITS, MAGIC_NEW, TRAILER, Header, aligned
 from rehydrator.layers.base import Unwrapped, compact
-from rehydrator.layers.c_cpio import ALIGNMENT, DIGITS, MAGIC_CRC, MAGIC_NEW, TRAILER, Header, aligned
 from rehydrator.layers.cpio_record import CpioMember, CpioRecord
 from rehydrator.layers.exactness import check_exact, reading
 
-_MAGICS = (MAGIC_NEW, MAGIC_CRC)
-_MAX_MEMBERS = 100_000
-_MAX_NAME = 4096  # PATH_MAX
 # Record fields by those of the header, but for the sizes, which follow, and the mode, which is in octal
 _NUMBERS = {
     "c_ino": "ino",
@@ -83,81 +81,18 @@ class CpioLayer:
 
 
 def _read(outer: Source) -> CpioRecord:
-    members: list[CpioMember] = []
-    at = gap = 0
+    found: list[CpioMember] = []
     lower = False
-    magic = bytes(outer.read(0, len(MAGIC_NEW)))
-    if magic not in _MAGICS:
-        raise UnsupportedError("another format of cpio", offset=0, expected=f"one of {_MAGICS}", actual=magic)
-    while len(members) <= _MAX_MEMBERS:
-        member, content, is_lower = _member(outer, at, gap, magic)
-        lower |= is_lower
-        members.append(member)
-        end = content + member.size
-        at = min(aligned(end), outer.size)
-        if member.name == TRAILER:
-            following = _after_zeros(outer, at)
-            begins = following + Header.SIZE <= outer.size and not following % ALIGNMENT
-            if not begins or bytes(outer.read(following, len(magic))) != magic:
-                rest = outer.size - following
-                return compact(CpioRecord(outer.size, members, rest, magic.decode(), lower))
-            gap, at = following - at, following
-        else:
-            gap = 0
-    raise UnsupportedError("an archive of too many members", expected=f"up to {_MAX_MEMBERS}", actual="more")
-
-
-def _member(outer: Source, at: int, gap: int, magic: bytes) -> tuple[CpioMember, int, bool]:
-    """Read a header; return the member, where its content begins, and whether there are small letters in it."""
-    if at + Header.SIZE > outer.size:
-        raise CorruptError(
-            "a cpio archive ends without its trailer",
-            offset=at,
-            expected="another member",
-            actual="the end of the file",
-        )
-    header = Header.parse(outer.read(at, Header.SIZE))
-    if header.c_magic != magic:
-        raise CorruptError("no header of a cpio member", offset=at, expected=magic, actual=header.c_magic)
-    numbers = {span.name: _number(getattr(header, span.name), at) for span in Header.FIELDS[1:]}
-    namesize, size = numbers["c_namesize"], numbers["c_filesize"]
-    content = aligned(at + Header.SIZE + namesize)
-    if not 1 <= namesize <= _MAX_NAME or content + size > outer.size:
-        raise CorruptError(
-            "impossible sizes of a cpio member",
-            offset=at,
-            expected=f"up to {outer.size} bytes",
-            actual=f"{namesize} of the name, {size} of the content",
-        )
-    name = bytes(outer.read(at + Header.SIZE, namesize))
-    try:
-        text = name[:-1].decode()
-    except UnicodeDecodeError as error:
-        raise UnsupportedError(
-            "a name in a cpio archive is no text", offset=at, expected="UTF-8", actual=name[:40]
-        ) from error
-    fields = {ours: numbers[theirs] for theirs, ours in _NUMBERS.items()}
-    member = compact(CpioMember(name=text, mode=f"{numbers['c_mode']:o}", size=size, gap=gap, **fields))
-    return member, content, header.pack() != header.pack().upper()
-
-
-def _number(digits: bytes, at: int) -> int:
-    try:
-        return int.from_bytes(bytes.fromhex(digits.decode("ascii")), "big")
-    except ValueError as error:
-        raise CorruptError(
-            "no number in the header of a cpio member", offset=at, expected="8 hexadecimal digits", actual=digits
-        ) from error
-
-
-def _after_zeros(outer: Source, at: int) -> int:
-    """Return the place of the first byte from ``at`` on that is not zero, or the end."""
-    while at < outer.size:
-        piece = bytes(outer.read(at, min(CHUNK, outer.size - at)))
-        if not is_zero(piece):
-            return at + len(piece) - len(piece.lstrip(b"\0"))
-        at += len(piece)
-    return at
+    end = 0
+    for member in members(outer):
+        fields = {ours: member.number(theirs) for theirs, ours in _NUMBERS.items()}
+        mode, size = f"{member.number('c_mode'):o}", member.content.length
+        found.append(compact(CpioMember(name=member.name, mode=mode, size=size, gap=member.gap, **fields)))
+        lower |= member.header.pack() != member.header.pack().upper()
+        end = member.content.end
+    rest = outer.size - after_zeros(outer, min(aligned(end), outer.size))
+    magic = bytes(outer.read(0, len(MAGIC_NEW))).decode()
+    return compact(CpioRecord(outer.size, found, rest, magic, lower))
 
 
 def _heads(record: CpioRecord) -> Iterator[bytes]:
@@ -184,7 +119,7 @@ def _digits(value: int, *, lower: bool) -> bytes:
 
 def _contents(record: CpioRecord) -> list[Extent]:
     """Return where in the file the content of each member lies, and that of the rest."""
-    if record.magic.encode() not in _MAGICS or min(record.rest, record.file_size) < 0:
+    if record.magic.encode() not in MAGICS or min(record.rest, record.file_size) < 0:
         raise MismatchError("the cpio record holds impossible values", actual=record.magic[:40])
     found: list[Extent] = []
     at = 0

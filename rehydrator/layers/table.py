@@ -8,10 +8,10 @@ import msgspec
 
 from rehydrator.codecs.c_xz import HEADER_MAGIC as XZ_MAGIC
 from rehydrator.disk.source import Source
+from rehydrator.fs.cpio.c_cpio import MAGIC as CPIO_MAGIC
 from rehydrator.fs.iso9660.c_iso9660 import STANDARD_IDENTIFIER, SYSTEM_AREA, VolumeDescriptor
 from rehydrator.fs.squashfs.c_squashfs import MAGIC as SQUASHFS_MAGIC
 from rehydrator.layers.base import CompressionLayer, Layer
-from rehydrator.layers.c_cpio import MAGIC as CPIO_MAGIC
 from rehydrator.layers.c_gzip import MAGIC as GZIP_MAGIC
 from rehydrator.layers.c_qcow2 import MAGIC as QCOW2_MAGIC
 from rehydrator.layers.c_tar import MAGIC as TAR_MAGIC
@@ -57,14 +57,14 @@ class Format(msgspec.Struct, frozen=True):
     """A container format: its name (the tag of its record), its magic bytes and their place, and its layer.
 
     ``offset`` counts from the start of the file, a negative one from its end. ``inside`` is what it holds: one
-    file, such as a disk, or a tree of files.
+    file, such as a disk, files one behind the other, or a tree of files.
     """
 
     name: str
     magic: bytes
     offset: int
     layer: Layer[Any]
-    inside: Literal["file", "tree"] = "file"
+    inside: Literal["file", "files", "tree"] = "file"
 
     def matches(self, source: Source) -> bool:
         """Tell whether ``source`` has the magic bytes."""
@@ -79,7 +79,7 @@ FORMATS = (
     Format("tar", TAR_MAGIC, TAR_MAGIC_OFFSET, TarLayer()),
     Format("vhd", VHD_COOKIE, -VhdFooter.SIZE, VhdLayer()),
     Format("vhdx", VHDX_SIGNATURE, 0, VhdxLayer()),
-    Format("cpio", CPIO_MAGIC, 0, CpioLayer()),
+    Format("cpio", CPIO_MAGIC, 0, CpioLayer(), "files"),
     Format("squashfs", SQUASHFS_MAGIC, 0, SquashfsLayer(), "tree"),
     Format("gzip", GZIP_MAGIC, 0, GzipLayer()),
     Format("xz", XZ_MAGIC, 0, XzLayer()),
@@ -99,7 +99,12 @@ def compression_layer(name: str) -> CompressionLayer[Any] | None:
     return layer if isinstance(layer, CompressionLayer) else None
 
 
+def format_for(record: LayerRecord) -> Format:
+    """Return the format that a record belongs to."""
+    tag = record.__struct_config__.tag
+    return next(item for item in FORMATS if item.name == tag)
+
+
 def layer_for(record: LayerRecord) -> Layer[Any]:
     """Return the layer that a record belongs to."""
-    tag = record.__struct_config__.tag
-    return next(item.layer for item in FORMATS if item.name == tag)
+    return format_for(record).layer

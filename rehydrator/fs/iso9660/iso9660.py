@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import msgspec
 
 from rehydrator.binary import FieldSpan
+from rehydrator.disk.composed import Joined
 from rehydrator.disk.extents import Extent
-from rehydrator.disk.source import Source
+from rehydrator.disk.source import Source, Window
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.fs.iso9660.c_iso9660 import (
     BOTH_NAMES,
@@ -116,6 +117,10 @@ class Iso9660:
     def find(self, identifier: str) -> Node | None:
         """Return the file with this path by ISO identifiers, such as ``/COREOS/KARGS.JSO``, in any case of letters."""
         return next((node for node in self.nodes.values() if node.identifier.upper() == identifier), None)
+
+    def source(self, node: Node) -> Source:
+        """Return the content of a file as far as the image has it, to be read piece by piece."""
+        return Joined(Window(self._source, *self._within(extent, node.path)) for extent in node.extents)
 
     def content(self, node: Node) -> bytes:
         """Return the content of a file."""

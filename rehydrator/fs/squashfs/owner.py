@@ -69,6 +69,27 @@ class SquashfsFilesystem(Filesystem):
             self._problem = error.message
             return None
 
+    @property
+    def paths(self) -> dict[int, str]:
+        """One path of each inode, by its number."""
+        return self._names.paths if self._names else {}
+
+    def companions(self, paths: Iterable[str]) -> set[str]:
+        """Return the files that share a block with one of ``paths``, these included: bytes of it are of all of them."""
+        wanted = {_number(self.nodes[path]) for path in paths if path in self.nodes}
+        found: set[int] = set()
+        for numbers in self._sharing():
+            if not wanted.isdisjoint(numbers):
+                found |= numbers
+        return {path for number in found if (path := self.paths.get(number)) is not None}
+
+    def _sharing(self) -> Iterator[set[int]]:
+        """Yield the inodes that have a part in each block."""
+        files = self.opened.plan.files
+        places = [item.place for item in files]
+        for block in self.opened.plan.blocks:
+            yield {files[bisect_right(places, piece.place) - 1].inode_number for piece in block.pieces}
+
     def content(self, node: Node, limit: int) -> bytes:
         """Return up to ``limit`` bytes of a file, or a link's target; raises CorruptError for damaged blocks."""
         if node.file is None:

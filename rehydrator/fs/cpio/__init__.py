@@ -1,0 +1,1 @@
+"""Archives of cpio's "new" format, and the images of an initramfs, which are several of them."""
