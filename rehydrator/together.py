@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TypeVar
 
 from rehydrator.disk.convoy import Convoy, Member
 from rehydrator.disk.extents import CHUNK, Data, Extent
 from rehydrator.disk.on_demand import OnDemand, Section
 from rehydrator.disk.source import Source
+from rehydrator.errors import OutputError
 from rehydrator.manifest.schema import BlobRef, EditedDisk, Manifest, Parts, references_of
 from rehydrator.progress import Progress
 from rehydrator.store.depot import Depot, Prefix, Signature
@@ -126,7 +127,7 @@ class _Shared(_Through):
 class Keeping(_Through):
     """A depot for making ``manifests``, in which what several of them need is compressed once: rootfs.img for an ISO.
 
-    It is kept in nameless files under TMPDIR until the depot is closed.
+    It is kept in nameless files under TMPDIR until the depot is closed. Where there is no room it is made for each.
     """
 
     def __init__(self, depot: Depot, manifests: Iterable[Manifest]) -> None:
@@ -145,8 +146,8 @@ class Keeping(_Through):
             return super().content(manifest, make)
         with self._opening:
             if place not in self._kept:
-                self._kept[place] = _Kept(super().content(manifest, make), manifest.content.name)
-            return self._kept[place]
+                self._kept[place] = _Kept(super().content(manifest, make))
+            return _Reading(self._kept[place], make)
 
     def close(self) -> None:
         """Let go of what is kept."""
@@ -154,25 +155,42 @@ class Keeping(_Through):
             kept.close()
 
 
-class _Kept(Source):
-    """A source that is read once, whatever is read of this."""
+class _Kept:
+    """What was made of ``source`` so far, None where there is no room for any."""
 
-    def __init__(self, source: Source, name: str) -> None:
-        self.size = source.size
-        self._source = source
-        self._made = OnDemand([Section(0, source.size, lambda: _pieces(source))], name)
-
-    def extents(self) -> Iterator[Extent]:
-        """Yield the source's extents."""
-        return self._source.extents()
-
-    def read(self, offset: int, length: int) -> Data:
-        """Read what is there; make it, up to there, where it is not."""
-        return self._made.read(offset, length)
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.made: OnDemand | None = None
+        with suppress(OutputError):
+            self.made = OnDemand([Section(0, source.size, lambda: _pieces(source))])
 
     def close(self) -> None:
         """Remove what was made."""
-        self._made.close()
+        if self.made is not None:
+            self.made.close()
+
+
+class _Reading(Source):
+    """A kept source for one reader, which ``make`` opens a source of its own where there is no room for more."""
+
+    def __init__(self, kept: _Kept, make: Callable[[], Source]) -> None:
+        self.size = kept.source.size
+        self._kept = kept
+        self._make = make
+        self._own: Source | None = None
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield the source's extents."""
+        return self._kept.source.extents()
+
+    def read(self, offset: int, length: int) -> Data:
+        """Read what is there; make it, up to there, where it is not."""
+        if self._own is None and self._kept.made is not None:
+            with suppress(OutputError):
+                return self._kept.made.read(offset, length)
+        if self._own is None:
+            self._own = self._make()
+        return self._own.read(offset, length)
 
 
 def _pieces(source: Source) -> Iterator[Data]:

@@ -62,7 +62,7 @@ def encoders(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.BoundedSemap
 
 
 def archive(front: Source, file: Source) -> Archive:
-    begun = Early(file, "file")
+    begun = Early(file)
     return Archive([front, begun], [begun])
 
 
@@ -107,3 +107,9 @@ def test_without_a_processor_or_memory_it_is_made_when_it_is_read(
         assert made.read(0, CHUNK) == FRONT[:CHUNK]
         assert not file.begun.is_set()
         assert bytes(made.read(len(FRONT), len(FILE))) == FILE
+
+
+def test_without_room_it_is_made_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/dev/null/missing")
+    file = Slow()
+    assert whole(archive(BytesSource(FRONT), file)) == FRONT + FILE

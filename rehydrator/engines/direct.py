@@ -163,7 +163,7 @@ class _Made:
             case Stored():
                 return self._depot.large_blob(body.blob)
             case DerivedOsmet():
-                return Early(osmet_of(self._reference(body.base), body.record), f"the osmet file of {body.base}")
+                return Early(osmet_of(self._reference(body.base), body.record))
             case Parts():
                 if level == _MAX_ARCHIVES:
                     raise StoreDamagedError("too many archives within each other", expected=f"at most {_MAX_ARCHIVES}")

@@ -12,6 +12,7 @@ from rehydrator.disk.composed import Joined
 from rehydrator.disk.extents import Data, Extent
 from rehydrator.disk.source import Source
 from rehydrator.disk.spool import spooled
+from rehydrator.errors import OutputError
 from rehydrator.layers.xz_blocks import pieces
 
 _LOOK = 64 << 10  # shorter reads look something up
@@ -20,13 +21,12 @@ _LOOK = 64 << 10  # shorter reads look something up
 class Early(Source):
     """A file that liblzma compresses as one block.
 
-    Once begun it is made into a nameless file under TMPDIR, whose OutputError tells ``name``; else while it is read.
+    Once begun it is made into a nameless file under TMPDIR; else, or where there is no room for it, while it is read.
     """
 
-    def __init__(self, file: Source, name: str) -> None:
+    def __init__(self, file: Source) -> None:
         self.size = file.size
         self._file = file
-        self._name = name
         self._made: Future[Source] | None = None
 
     def begin(self) -> None:
@@ -37,7 +37,7 @@ class Early(Source):
 
     def _make(self, made: Future[Source]) -> None:
         try:
-            made.set_result(spooled(pieces(self._file, 0, self.size), self._name))
+            made.set_result(spooled(pieces(self._file, 0, self.size)))
         except Exception as error:  # for those who read it
             made.set_exception(error)
         finally:
@@ -49,7 +49,8 @@ class Early(Source):
 
     def read(self, offset: int, length: int) -> Data:
         """Wait for what was begun, or make the range; raises what making the file raises."""
-        return (self._made.result() if self._made else self._file).read(offset, length)
+        begun = self._made is not None and not isinstance(self._made.exception(), OutputError)
+        return (self._made.result() if self._made and begun else self._file).read(offset, length)
 
 
 class Archive(Joined):
