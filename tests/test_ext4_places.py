@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import BytesSource, FileSource, Padded, Window
 from rehydrator.fs.ext4.c_ext4 import GroupDesc64, Inode, LargeInode, SuperBlock
+from rehydrator.fs.ext4.inode import inode_fields
 from rehydrator.fs.ext4.jbd2 import Age
 from rehydrator.fs.ext4.owner import Ext4Filesystem
 from rehydrator.fs.place import Kind, Place
@@ -38,6 +39,17 @@ def check_cover(places: Iterator[Place] | list[Place], ranges: list[Extent]) -> 
             assert place.name
             at = place.extent.end
     assert next(pieces, None) is None
+
+
+@pytest.mark.parametrize("size", [128, 256, 1024])
+@pytest.mark.parametrize("extra", [0, 4, 24, 28, 30, 32, 40])
+def test_fields_cover_an_inode(size: int, extra: int) -> None:
+    """Whatever its fields are, each has bytes, and each byte a name."""
+    spans = inode_fields(size, min(extra, size - 128))
+    assert all(span.size for span in spans)
+    ends = [0, *(span.offset + span.size for span in spans)]
+    assert [span.offset for span in spans] == ends[:-1]
+    assert ends[-1] == size
 
 
 @pytest.mark.parametrize("name", ALL)
