@@ -206,6 +206,7 @@ def test_large_files_and_long_names_have_headers(name: str, size: int) -> None:
         (["only one of"], ["OUT", "--decompress", "--compress", "gzip"]),
         (["another compressor"], ["OUT/a.tar.xz", "--compress", "zstd"]),
         (["/dev/full: is there, and no directory"], ["/dev/full/a.tar"]),
+        (["the destination is empty"], [""]),
         (["/dev/null: is there, and no directory"], ["/dev/null"]),
     ],
 )

@@ -172,6 +172,16 @@ def _arch_option(default: str) -> Callable[[F], F]:
 arch_option = _arch_option("this machine's, or the only one in the store")
 every_arch_option = _arch_option("all")
 
+
+def _destination(_context: click.Context, _parameter: click.Parameter, dest: str) -> str:
+    """Refuse what a script gives whose variable is not set: it would mean the current directory."""
+    if not dest:
+        raise UsageError("the name of the destination is empty", hint="Name the current directory as '.'")
+    return dest
+
+
+dest_argument = click.argument("dest", callback=_destination)
+
 progress_option = click.option(
     "--progress",
     "style",

@@ -13,6 +13,7 @@ from rehydrator import rehydrate as flow
 from rehydrator.cli.common import (
     FILES_AT_ONCE,
     arch_option,
+    dest_argument,
     gathering,
     jobs_option,
     opened_store,
@@ -109,7 +110,7 @@ minimal_options = gathering(
 
 
 @click.command()
-@click.argument("dest")
+@dest_argument
 @choice_options
 @minimal_options
 @form_options

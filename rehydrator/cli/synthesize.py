@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from rehydrator import synthesize as flow
-from rehydrator.cli.common import arch_option, opened_store, output_option, store_option
+from rehydrator.cli.common import arch_option, dest_argument, opened_store, output_option, store_option
 from rehydrator.cli.engine import appliance_option, engine_option
 from rehydrator.cli.output import check_standard_output, show
 from rehydrator.engines.choice import EngineName, writing
@@ -23,7 +23,7 @@ from rehydrator.synthesis.wish import Wish, parse_size
 
 @click.command(short_help="Make an image that the release does not have.")
 @click.argument("platform")
-@click.argument("dest")
+@dest_argument
 @click.option(
     "--format",
     "format_name",
