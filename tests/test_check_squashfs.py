@@ -65,3 +65,15 @@ def test_the_program(need: Callable[..., None], capsys: pytest.CaptureFixture[st
     assert line.startswith(f"seed {SEED}: mksquashfs 4.6.1, -comp ")
     assert "identical by" in line
     assert table.splitlines()[1].split()[-1] == "0"
+
+
+def test_a_filter_of_newer_versions(need: Callable[..., None], tmp_path: Path) -> None:
+    """Python can't apply it, and liblzma undoes it from 5.6 on."""
+    need("apt-get", "dpkg-deb", "tar")
+    case = Scenario(SEED, "xz", ("-Xbcj", "riscv", "-b", "16K"))
+    outcome = run_trial(case, version("sid").command, tmp_path)
+    assert outcome.problem == ""
+    if outcome.refused:
+        assert "a filter for code that is not known here" in outcome.refused
+    else:
+        assert outcome.encoder.startswith("liblzma-6")
