@@ -187,8 +187,9 @@ def test_a_vmdk_by_vmdkstream(need: Callable[..., None], disks: dict[str, Path],
     image = tmp_path / "disk.vmdk"
     subprocess.run(["/usr/bin/python3", "-m", "VMDKstream", disks[shape], image], check=True, capture_output=True)
     with FileSource(image) as outer:
-        inner, (container,), obstacle = take_off(outer, image)
-        assert obstacle is None
+        bare = take_off(outer, image)
+        (container,), inner = bare.containers, bare.source
+        assert bare.obstacle is None
         assert container.text.endswith("its tables at the end")
         raw = disks[shape].read_bytes()
         assert bytes(inner.read(0, len(raw))) == raw
@@ -203,7 +204,8 @@ def test_archives_by_7_zip(need: Callable[..., None], disks: dict[str, Path], tm
     archive = tmp_path / f"disk.{SEVEN_ZIP[kind]}"
     subprocess.run(["7zz", "a", f"-t{kind}", archive, disks["sparse"]], check=True, capture_output=True)
     with FileSource(archive) as outer:
-        inner, (container,), obstacle = take_off(outer, archive)
-        assert obstacle is None
+        bare = take_off(outer, archive)
+        (container,), inner = bare.containers, bare.source
+        assert bare.obstacle is None
         assert msgspec.structs.asdict(container.record)
         assert bytes(inner.read(0, inner.size)) == disks["sparse"].read_bytes()

@@ -39,12 +39,12 @@ def stream(disk: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_disk_is_read(stream: Path, disk: bytes) -> None:
     with FileSource(stream) as outer:
-        inner, containers, obstacle = take_off(outer, stream)
-        assert obstacle is None
-        assert [item.text for item in containers] == [
+        bare = take_off(outer, stream)
+        assert bare.obstacle is None
+        assert [item.text for item in bare.containers] == [
             "streamOptimized vmdk, 64 KiB grains, grains in guest order, its tables at the end"
         ]
-        assert bytes(inner.read(0, inner.size)) == disk
+        assert bytes(bare.source.read(0, bare.source.size)) == disk
 
 
 @pytest.mark.oracle

@@ -48,8 +48,8 @@ def from_store(store: Store, manifest: Manifest) -> Opened:
     name = manifest.content.name
     fetch = _fetch(manifest.artifact.key, manifest.artifact.arch)
     if isinstance(manifest.body, Stored) or not manifest.layers:
-        disk, found, obstacle = take_off(artifact_source(manifest, store), Path(name))
-        return Opened(name, disk, containers=tuple(found), obstacle=obstacle, fetch=fetch)
+        bare = take_off(artifact_source(manifest, store), Path(name))
+        return Opened(name, bare.source, containers=bare.containers, obstacle=bare.obstacle, fetch=fetch)
     containers: list[Container] = []
     for record in manifest.layers:
         kind = format_for(record)

@@ -63,6 +63,14 @@ class Obstacle(msgspec.Struct, frozen=True):
         return f"{self.format} could not be taken apart: {self.error}"
 
 
+class Bare(msgspec.Struct, frozen=True):
+    """What is left of a file, the containers that were taken off it outermost first, and why one is still there."""
+
+    source: Source
+    containers: tuple[Container, ...] = ()
+    obstacle: Obstacle | None = None
+
+
 class Opened(msgspec.Struct, frozen=True):
     """One side: the file's name as given, what was taken off it outermost first, and the disk that is left.
 
@@ -96,9 +104,9 @@ def opened(path: Path) -> Iterator[Opened]:
         if compression != "none":
             source = _content(source, path, compression, stack)
         name = path.name.removesuffix(suffix) if suffix else path.name
-        disk, containers, obstacle = take_off(source, Path(name))
+        bare = take_off(source, Path(name))
         header = compression_header(path, compression)
-        yield Opened(path.name, disk, compression, tuple(containers), obstacle, header=header)
+        yield Opened(path.name, bare.source, compression, bare.containers, bare.obstacle, header=header)
 
 
 def _compression(path: Path) -> tuple[Compression, str]:
@@ -130,7 +138,7 @@ def _content(outer: Source, path: Path, compression: Compression, stack: ExitSta
     return content
 
 
-def take_off(source: Source, name: Path) -> tuple[Source, list[Container], Obstacle | None]:
+def take_off(source: Source, name: Path) -> Bare:
     """Take off every container of one file that a layer knows; say why not where one can't be.
 
     Those of many files are left on: they are compared as the file systems that they are.
@@ -140,11 +148,11 @@ def take_off(source: Source, name: Path) -> tuple[Source, list[Container], Obsta
         try:
             looked = found.layer.look(source, name)
         except (UnsupportedError, CorruptError) as error:
-            return source, containers, Obstacle(found.name, error)
+            return Bare(source, tuple(containers), Obstacle(found.name, error))
         prove = functools.partial(_proven, found.layer, source, name)
         containers.append(Container(found.name, looked.record, found.layer.describe(looked.record), prove))
         source, name = looked.inner, Path(name.stem)
-    return source, containers, None
+    return Bare(source, tuple(containers))
 
 
 def _proven(layer: Layer[Any], source: Source, name: Path) -> LayerRecord:

@@ -216,8 +216,7 @@ def _unwrapped(seed: bytes) -> Unwrapped | None:
 
 
 def _take_off(data: bytes) -> None:
-    disk, _, _ = take_off(BytesSource(data), _PATH)
-    _look_at(disk)
+    _look_at(take_off(BytesSource(data), _PATH).source)
 
 
 # -- everything else
