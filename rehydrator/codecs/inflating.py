@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Callable
 from typing import IO, Protocol, cast
 
+import msgspec
+
 from rehydrator.disk.extents import Data
 
 try:
@@ -22,6 +24,18 @@ MAX_WBITS = zlib.MAX_WBITS
 ERRORS: tuple[type[Exception], ...] = (
     (zlib.error,) if zlib_ng is None else (zlib.error, cast(type[Exception], zlib_ng.error))
 )
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """What came of decompressing one stream or frame that should hold so many bytes.
+
+    ``content`` are the bytes that it holds, ``used`` is its length, and ``problem`` says in words what is wrong with
+    it, "" if it is right.
+    """
+
+    content: bytes = b""
+    used: int = 0
+    problem: str = ""
 
 
 class Decoder(Protocol):
@@ -50,6 +64,21 @@ class Decoder(Protocol):
 def decoder(wbits: int) -> Decoder:
     """Return a decoder of a raw stream (negative ``wbits``), or one in zlib's or gzip's frame."""
     return zlib.decompressobj(wbits) if zlib_ng is None else zlib_ng.decompressobj(wbits)
+
+
+def inflate(packed: Data, expected: int, wbits: int) -> Attempt:
+    """Decompress one stream that should hold ``expected`` bytes, and make no more than one byte above."""
+    stream = decoder(wbits)
+    try:
+        content = stream.decompress(packed, expected + 1)
+    except ERRORS as error:
+        return Attempt(problem=str(error))
+    used = len(packed) - len(stream.unused_data)
+    if len(content) > expected:
+        return Attempt(content, used, f"more than {expected} bytes")
+    if not stream.eof:
+        return Attempt(content, used, "the stream does not end")
+    return Attempt(content, used, "" if len(content) == expected else f"{len(content)} bytes")
 
 
 def open_gzip(raw: IO[bytes]) -> IO[bytes]:

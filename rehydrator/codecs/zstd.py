@@ -17,6 +17,7 @@ import zstandard
 
 from rehydrator.codecs import wheels
 from rehydrator.codecs.deflate import USUAL, Shape, test_text
+from rehydrator.codecs.inflating import Attempt
 from rehydrator.disk.extents import Data
 from rehydrator.errors import UnsupportedError
 
@@ -109,20 +110,17 @@ def encoder(name: str) -> ZstdEncoder:
     return found
 
 
-def inflate(packed: Data, expected: int) -> tuple[bytes, int, str]:
-    """Decompress one frame that says that it holds ``expected`` bytes.
-
-    Return the content, the length of the frame, and what is wrong with it in words; these are empty if it is right.
-    """
+def inflate(packed: Data, expected: int) -> Attempt:
+    """Decompress one frame that says that it holds ``expected`` bytes."""
     data = bytes(packed)
     try:
         header = zstandard.get_frame_parameters(data)
         if header.content_size != expected:
-            return b"", 0, f"a frame of {header.content_size} bytes"
+            return Attempt(problem=f"a frame of {header.content_size} bytes")
         content = zstandard.ZstdDecompressor().decompress(data, max_output_size=expected, allow_extra_data=True)
     except zstandard.ZstdError as error:
-        return b"", 0, str(error)
-    return content, _frame_size(data, has_checksum=header.has_checksum), ""
+        return Attempt(problem=str(error))
+    return Attempt(content, _frame_size(data, has_checksum=header.has_checksum))
 
 
 def _frame_size(frame: bytes, *, has_checksum: bool) -> int:

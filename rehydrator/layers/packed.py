@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from rehydrator.codecs import fingerprint, inflating
+from rehydrator.codecs import fingerprint
 from rehydrator.codecs.deflate import Shape
 from rehydrator.codecs.deflate_pool import ReadAhead, Work
 from rehydrator.codecs.patches import Patch, Patches, patch_for
@@ -54,24 +54,6 @@ class Inflated(msgspec.Struct, frozen=True):
 
     packed: bytes
     content: bytes
-
-
-def inflate(packed: Data, expected: int, wbits: int) -> tuple[bytes, int, str]:
-    """Decompress one stream that should hold ``expected`` bytes, and make no more than one byte above.
-
-    Return the content, the length of the stream, and what is wrong with it in words; these are empty if it is right.
-    """
-    decoder = inflating.decoder(wbits)
-    try:
-        content = decoder.decompress(packed, expected + 1)
-    except inflating.ERRORS as error:
-        return b"", 0, str(error)
-    used = len(packed) - len(decoder.unused_data)
-    if len(content) > expected:
-        return content, used, f"more than {expected} bytes"
-    if not decoder.eof:
-        return content, used, "the stream does not end"
-    return content, used, "" if len(content) == expected else f"{len(content)} bytes"
 
 
 class StoredChunks(Protocol):

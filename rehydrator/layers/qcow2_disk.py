@@ -10,12 +10,13 @@ from pathlib import Path
 from rehydrator.codecs import deflate, zstd
 from rehydrator.codecs.deflate import Shape
 from rehydrator.codecs.deflate_pool import Work
+from rehydrator.codecs.inflating import inflate
 from rehydrator.disk.extents import Data, Extent, ExtentMap, merge
 from rehydrator.disk.recent import Recent
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
 from rehydrator.layers.c_qcow2 import ZLIB_MEM_LEVEL, ZLIB_WBITS, CompressionType
-from rehydrator.layers.packed import ChunkEncoder, Inflated, inflate
+from rehydrator.layers.packed import ChunkEncoder, Inflated
 from rehydrator.layers.qcow2_read import Qcow2Structure
 from rehydrator.layers.qcow2_record import Kind, Qcow2Record, Run
 
@@ -132,19 +133,17 @@ class StoredClusters:
         packed = bytes(self._outer.read(offset, self._compressed.sizes[position]))
 
         def work() -> Inflated:
-            if self._zstd:
-                content, used, reason = zstd.inflate(packed, self._cluster)
-            else:
-                content, used, reason = inflate(packed, self._cluster, ZLIB_WBITS)
-            if reason:
+            cluster = self._cluster
+            made = zstd.inflate(packed, cluster) if self._zstd else inflate(packed, cluster, ZLIB_WBITS)
+            if made.problem:
                 raise CorruptError(
                     "qcow2 compressed cluster can't be decompressed",
                     path=self._path,
                     offset=offset,
-                    expected=f"guest cluster {guest}, {self._cluster} bytes",
-                    actual=reason,
+                    expected=f"guest cluster {guest}, {cluster} bytes",
+                    actual=made.problem,
                 )
-            shown = content[: max(self._disk_size - guest * self._cluster, 0)]
-            return Inflated(packed[:used], shown.ljust(self._cluster, b"\0"))
+            shown = made.content[: max(self._disk_size - guest * cluster, 0)]
+            return Inflated(packed[: made.used], shown.ljust(cluster, b"\0"))
 
         return work

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from rehydrator.codecs.deflate import MAX_WBITS
 from rehydrator.codecs.deflate_pool import Work
+from rehydrator.codecs.inflating import inflate
 from rehydrator.disk.extents import Data, Extent, ExtentMap, merge
 from rehydrator.disk.recent import Recent
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.layers.c_vmdk import SECTOR, GrainMarker
 from rehydrator.layers.exactness import REWRITE
-from rehydrator.layers.packed import Inflated, inflate
+from rehydrator.layers.packed import Inflated
 from rehydrator.layers.vmdk_read import VmdkStructure
 
 
@@ -100,17 +101,16 @@ class StoredGrains:
         expected = min(self._grain_bytes, self._disk_size - stored.grain * self._grain_bytes)
 
         def work() -> Inflated:
-            content, used, reason = inflate(packed, expected, MAX_WBITS)
-            if not reason and used != stored.size:
-                reason = f"{used} bytes compressed"
-            if reason:
+            made = inflate(packed, expected, MAX_WBITS)
+            problem = made.problem or (f"{made.used} bytes compressed" if made.used != stored.size else "")
+            if problem:
                 raise CorruptError(
                     f"VMDK grain {stored.grain} can't be decompressed",
                     path=self._path,
                     offset=stored.offset,
                     expected=f"{expected} bytes, {stored.size} compressed",
-                    actual=reason,
+                    actual=problem,
                 )
-            return Inflated(packed, content)
+            return Inflated(packed, made.content)
 
         return work
