@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import lzma
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from rehydrator.disk.c_gpt import GptHeader, Mbr
 from rehydrator.disk.source import BytesSource
 from rehydrator.explain.causes import Cause
 from rehydrator.explain.tree import Report
+from rehydrator.fs.iso9660.c_hfsplus import Block0, ExtentDescriptor, ForkData, Partition, VolumeHeader
 from rehydrator.fs.iso9660.c_iso9660 import SYSTEM_AREA
 from rehydrator.fs.iso9660.iso9660 import Iso9660
 from rehydrator.fs.place import Kind
@@ -24,7 +27,14 @@ from rehydrator.live.c_embed import (
     IgnitionHeader,
     KargsHeader,
 )
-from rehydrator.live.embed import AREA_HEADER, IGNITION_AREA, KARGS_AREA, EmbedAreas
+from rehydrator.live.embed import (
+    AREA_HEADER,
+    BOOT_IMAGE,
+    BOOT_PARAMETERS,
+    IGNITION_AREA,
+    KARGS_AREA,
+    EmbedAreas,
+)
 from tests.support import isos
 from tests.support.explaining import change, check_account, compare_files
 
@@ -92,6 +102,75 @@ def test_more_than_settings_is_no_customised_image(images: Callable[[str], Path]
     report = compare_files(image, other)
     check_account(report)
     assert report.verdict == "mine differs from aarch64 only in: /EFI/fedora/grub.cfg, /images/pxeboot/rootfs.img"
+
+
+S390X_AT = 73_728 + 30_000  # behind kernel and initramfs in cdboot.img
+S390X_DOCUMENTS = {
+    "coreos/kargs.json": json.dumps(
+        {
+            "default": isos.KARGS,
+            "files": [{"path": "images/cdboot.img", "offset": 66688, "pad": "\0", "end": "\0"}],
+            "size": 896,
+        }
+    ).encode(),
+    "coreos/igninfo.json": json.dumps(
+        {"file": "images/cdboot.img", "offset": S390X_AT, "length": isos.IGNITION_ROOM}
+    ).encode(),
+}
+
+
+def _cpio(directory: Path, *names: str) -> bytes:
+    for name in names:
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text("{}")
+    command = ["cpio", "-o", "-H", "newc", "--quiet"]
+    return subprocess.run(
+        command, input="\n".join(names).encode(), cwd=directory, check=True, capture_output=True
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.oracle
+def test_a_customised_image_of_s390x(need: Callable[..., None], tmp_path: Path) -> None:
+    """Both rooms are in cdboot.img: arguments in the kernel's own place, the config behind the initramfs."""
+    need("cpio")
+    image = isos.build(need, "s390x", tmp_path, documents=S390X_DOCUMENTS)
+    archive = _cpio(tmp_path, "config.ign", "coreos-installer-network/eth0.nmconnection")
+    config = lzma.compress(archive, lzma.FORMAT_XZ, lzma.CHECK_CRC32, 9)
+    data = bytearray(image.read_bytes())
+    at = Iso9660(BytesSource(bytes(data))).nodes["/images/cdboot.img"].extents[0].offset
+    data[at + 66688 : at + 66688 + len(USER_KARGS)] = USER_KARGS.encode()
+    data[at + S390X_AT : at + S390X_AT + len(config)] = config
+    (tmp_path / "mine.iso").write_bytes(data)
+    report = compare_files(image, tmp_path / "mine.iso")
+    check_account(report)
+    assert report.verdict == f"mine is s390x, customised: other {KARGS_AREA} and {IGNITION_AREA}"
+    assert {item.path: item.meaning for item in report.parts[0].files} == {
+        "/images/cdboot.img": [
+            "+console=ttyS0",
+            "Ignition config: none -> config.ign, coreos-installer-network/eth0.nmconnection, "
+            f"{len(config)} bytes, compressed",
+        ]
+    }
+
+
+@pytest.mark.oracle
+def test_parts_of_the_boot_image_of_s390x(need: Callable[..., None], tmp_path: Path) -> None:
+    """Where the release builder put kernel, parameters and initramfs, they are told; the address of the latter too."""
+    image = isos.build(need, "s390x", tmp_path, documents=S390X_DOCUMENTS)
+    data = bytearray(image.read_bytes())
+    at = Iso9660(BytesSource(bytes(data))).nodes["/images/cdboot.img"].extents[0].offset
+    for place in (5, 70_000, 73_728, S390X_AT - 1):
+        data[at + place] ^= 0xFF
+    data[at + 66568 + 15] ^= 0x10  # the initramfs is 16 bytes shorter
+    (tmp_path / "mine.iso").write_bytes(data)
+    report = compare_files(image, tmp_path / "mine.iso")
+    check_account(report, 5)
+    parts = change(report, Cause.FILE_CONTENT, BOOT_IMAGE)
+    assert (parts.bytes, parts.names) == (4, ["kernel in /images/cdboot.img", "initramfs in /images/cdboot.img"])
+    assert change(report, Cause.BOOTMAP, BOOT_PARAMETERS).fields == ["initrd_size"]
+    for broken in (b"\xff" * 8, bytes(8)):  # an address that leads nowhere: the file is a file
+        data[at + 66568 : at + 66576] = broken
+        assert BOOT_IMAGE not in {item.structure for item in areas_of(bytes(data)).areas}
 
 
 def _structures(report: Report) -> dict[str, set[str]]:
@@ -201,3 +280,70 @@ def test_documents_that_tell_of_no_area(need: Callable[..., None], tmp_path: Pat
     report = compare_files(image, customised(image, tmp_path / "mine.iso", kargs=USER_KARGS))
     check_account(report)
     assert change(report, Cause.FILE_CONTENT, Kind.FILE_DATA).names == ["data of /EFI/fedora/grub.cfg"]
+
+
+def _with_hfs(data: bytes) -> bytes:
+    """Put a partition map and the head of an HFS Plus volume where grub-mkrescue puts them for ppc64le."""
+    made = bytearray(data)
+    made[: Block0.SIZE] = Block0(sbSig=b"ER", sbBlkSize=2048, sbBlkCount=len(data) // 2048).pack()
+    volume = Iso9660(BytesSource(data)).volume_size // 2048
+    made = made.ljust((volume + 20) * 2048, b"\0")
+    for number, (kind, start, count) in enumerate(((b"Apple_partition_map", 1, 2), (b"Apple_HFS", volume, 20)), 1):
+        at = number * 2048
+        made[at : at + Partition.SIZE] = Partition(
+            pmSig=b"PM", pmSigPad=0, pmMapBlkCnt=2, pmPyPartStart=start, pmPartBlkCnt=count, pmPartName=b"x",
+            pmParType=kind, pmLgDataStart=0, pmDataCnt=count, pmPartStatus=0,
+        ).pack()  # fmt: skip
+    extents = {"allocationFile": (2, 1), "catalogFile": (5, 3), "extentsFile": (8, 1)}
+    forks = {
+        name: ForkData(logicalSize=0, clumpSize=0, totalBlocks=0, extents=ExtentDescriptor(
+            startBlock=extents.get(name, (0, 0))[0], blockCount=extents.get(name, (0, 0))[1]).pack()).pack()
+        for name in ("allocationFile", "extentsFile", "catalogFile", "attributesFile", "startupFile")
+    }  # fmt: skip
+    values: dict[str, Any] = {span.name: 0 for span in VolumeHeader.FIELDS}
+    values |= {"signature": b"H+", "blockSize": 2048, "lastMountedVersion": b"", "finderInfo": b""} | forks
+    at = volume * 2048 + 1024
+    made[at : at + VolumeHeader.SIZE] = VolumeHeader(**values).pack()
+    return bytes(made)
+
+
+@pytest.mark.oracle
+def test_volumes_of_hfs_plus(images: Callable[[str], Path], tmp_path: Path) -> None:
+    """What differs in the structures of a hybrid image goes by their names."""
+    data = bytearray(_with_hfs(images("aarch64").read_bytes()))
+    volume = Iso9660(BytesSource(bytes(data))).volume_size
+    (tmp_path / "one.iso").write_bytes(data)
+    changed = {2048 + 20: "map entry 1", volume + 1024 + 20: "volume header", volume + 2 * 2048 + 7: "allocation file",
+               volume + 5 * 2048: "catalog file", volume + 8 * 2048 + 9: "extents overflow file"}  # fmt: skip
+    for place in changed:
+        data[place] ^= 0xFF
+    (tmp_path / "two.iso").write_bytes(data)
+    report = compare_files(tmp_path / "one.iso", tmp_path / "two.iso")
+    check_account(report, len(changed))
+    names = [name for part in report.parts for item in part.changes for name in item.names]
+    assert sorted(name.removeprefix("HFS Plus ") for name in names) == sorted(changed.values())
+
+
+@pytest.mark.builder
+def test_the_image_for_ppc64le_has_no_byte_without_a_name(need: Callable[..., None], tmp_path: Path) -> None:
+    """With GRUB's modules for ppc64le, where the release builder has fetched them: a volume of HFS Plus lies around."""
+    need("dpkg-deb", "grub-mkrescue", "xorriso", "mcopy")
+    found = sorted(Path.home().glob(".cache/rehydrator-build/ppc64el/grub-ieee1275-bin_*.deb"))
+    if not found:
+        pytest.skip("the release builder has not fetched grub-ieee1275-bin for ppc64el")
+    subprocess.run(["dpkg-deb", "-x", found[-1], tmp_path / "grub"], check=True)
+    made = []
+    for name, extra in (("one", b""), ("two", b"more" * 999)):
+        key = "images/pxeboot/initrd.img"
+        tree = isos.make_tree(tmp_path / name, isos.FILES | {key: isos.FILES[key] + extra})
+        made.append(tmp_path / f"{name}.iso")
+        modules = tmp_path / "grub/usr/lib/grub/powerpc-ieee1275"
+        words = ("grub-mkrescue", "-d", modules, "-o", made[-1], tree, "--", "-volid", "fedora-coreos-44")
+        command = [str(word) for word in words]
+        subprocess.run(command, check=True, capture_output=True)
+    report = compare_files(made[0], made[1])
+    check_account(report)
+    assert (report.total.unexplained, report.health) == (0, [])
+    assert [item.path for item in report.parts[0].files] == ["/images/pxeboot/initrd.img"]
+    names = {name for part in report.parts for item in part.changes for name in item.names}
+    assert {"HFS Plus volume header", "HFS Plus catalog file", "HFS Plus allocation file"} <= names

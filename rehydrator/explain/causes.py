@@ -11,6 +11,7 @@ import re
 import msgspec
 
 from rehydrator.boot.zipl import layout as zipl
+from rehydrator.fs.iso9660.hfsplus import PARTITION_MAP
 from rehydrator.fs.place import Kind
 from rehydrator.live import embed
 
@@ -59,6 +60,7 @@ _BY_STRUCTURE: dict[str, Cause] = (
         BOOT_CODE: Cause.BOOTMAP,
         BOOT_PARTITION: Cause.BOOTMAP,
         MBR_TABLE: Cause.PARTITION_TABLE,
+        PARTITION_MAP: Cause.PARTITION_TABLE,
         GPT_HEADER: Cause.PARTITION_TABLE,
         GPT_ENTRY: Cause.PARTITION_TABLE,
         BACKUP_GPT_HEADER: Cause.PARTITION_TABLE,
@@ -102,12 +104,16 @@ _BY_STRUCTURE: dict[str, Cause] = (
     )
     | dict.fromkeys(zipl.STRUCTURES, Cause.BOOTMAP)
     | dict.fromkeys((*embed.IN_FILES, embed.AREA_HEADER), Cause.FILE_CONTENT)
+    | {embed.BOOT_PARAMETERS: Cause.BOOTMAP}
 )
 
 # Structures inside of a file: their bytes are bytes of that file as well.
 IN_FILES = frozenset(zipl.STRUCTURES) | embed.IN_FILES
 
-_TIMES = re.compile(r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time|^RecordingDateAndTime$|^TF$|^c_mtime$")
+_TIMES = re.compile(
+    r"^(i|di)_([acm]|cr|d)time|^DIR_(Crt|Wrt|LstAcc)|^fs_time|^RecordingDateAndTime$|^TF$|^c_mtime$"
+    r"|^(create|modify|backup|checked)Date$"
+)
 _ALLOCATION = re.compile(
     r"^(s_free_(blocks|inodes)|s_r_blocks|s_overhead|sb_(icount|ifree|fdblocks|frextents|imax)"
     r"|DIR_FstClus|i_block(s_lo|s_high)?$|di_n?(blocks|extents|anextents|big_nextents|big_anextents|nextents64)$|FSI_"

@@ -16,6 +16,7 @@ _CONSOLE = re.compile(rf"^(/boot)?(/grub2/grub\.cfg|{re.escape(console.PATH)})$"
 _PLATFORMS = re.compile(rf"^(/boot)?{re.escape(platforms.PATH)}$")
 _BOOTMAP = re.compile(rf"^(/boot)?{re.escape(BOOTMAP_PATH)}$")
 _SHOWN_LINES = 4
+_SHOWN_FILES = 4
 BOOT_LOADER = "boot loader"
 
 
@@ -78,11 +79,16 @@ def told_areas(path: str, a: EmbedAreas | None, b: EmbedAreas | None) -> Iterato
         yield from told_arguments(before, after)
     old, new = a.ignition_config(path), b.ignition_config(path)
     if old is not None and new is not None and old != new:
-        yield f"Ignition config: {_amount(old)} -> {_amount(new)}"
+        yield f"Ignition config: {_embedded(old, a.ignition_files(path))} -> {_embedded(new, b.ignition_files(path))}"
 
 
-def _amount(config: bytes) -> str:
-    return f"{len(config)} bytes, compressed" if config else "none"
+def _embedded(config: bytes, files: list[str] | None) -> str:
+    """Tell the files in a config; where they can't be told, how large it is."""
+    if not config:
+        return "none"
+    more = f" and {len(files) - _SHOWN_FILES} more" if files and len(files) > _SHOWN_FILES else ""
+    names = f"{', '.join(files[:_SHOWN_FILES])}{more}, " if files else ""
+    return f"{names}{len(config)} bytes, compressed"
 
 
 def _console(old: str, new: str) -> Iterator[str]:

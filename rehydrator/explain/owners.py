@@ -24,6 +24,7 @@ from rehydrator.errors import CorruptError, RehydratorError
 from rehydrator.explain import causes
 from rehydrator.explain.gpt import Gpt, TablePlace, places, read_gpt
 from rehydrator.fs.ext4.owner import Ext4Filesystem
+from rehydrator.fs.iso9660.hfsplus import hybrid_places
 from rehydrator.fs.iso9660.owner import IsoFilesystem
 from rehydrator.fs.place import Filesystem, Health, Kind
 from rehydrator.fs.probe import Probe, magic_of, probe
@@ -221,7 +222,8 @@ class DiskOwners:
         """The structures in an ISO 9660 image that are not of its file system, in order."""
         areas = self.live.areas if self.live else []
         found = [TablePlace(area.extent, area.structure, area.name, area.fields) for area in areas]
-        return sorted([*found, *self._table_places], key=lambda place: place.extent)
+        hybrid = [TablePlace(item.extent, item.structure, item.name, item.fields) for item in hybrid_places(self.disk)]
+        return sorted([*found, *hybrid, *self._table_places], key=lambda place: place.extent)
 
     def _with_live(self, owners: Iterable[Owner]) -> Iterator[Owner]:
         """Let embed areas own their bytes in files, and a partition table its own where no file is."""

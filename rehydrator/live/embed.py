@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
 
 from rehydrator.binary import FieldSpan
-from rehydrator.disk.extents import Extent
-from rehydrator.disk.source import Source
+from rehydrator.codecs.streams import content, stream_at
+from rehydrator.disk.extents import Extent, outside
+from rehydrator.disk.source import BytesSource, Source
 from rehydrator.errors import RehydratorError
+from rehydrator.fs.cpio.archive import members
 from rehydrator.fs.iso9660.iso9660 import Iso9660, Node
+from rehydrator.live.c_cdboot import CDBOOT, COMMAND_LINE, COMMAND_LINE_SIZE, PARMAREA_AT, Parmarea
 from rehydrator.live.c_embed import (
     IGNITION_FILE,
     IGNITION_HEADER_AT,
@@ -33,12 +37,16 @@ from rehydrator.live.miniso import miniso_node, read_miniso
 
 T = TypeVar("T")
 
+_MAX_PIECES = 64  # of up to one MiB: what is read of a config that says that it is compressed
+
 KARGS_AREA = "embedded kernel arguments"
 IGNITION_AREA = "embedded Ignition config"
 AREA_HEADER = "embed area header"
 MINISO = "minimal ISO in miniso.dat"
+BOOT_IMAGE = "part of an s390x boot image"
+BOOT_PARAMETERS = "parameters of an s390x boot image"
 EMBEDDED = frozenset({KARGS_AREA, IGNITION_AREA})
-IN_FILES = EMBEDDED | {MINISO}
+IN_FILES = EMBEDDED | {MINISO, BOOT_IMAGE, BOOT_PARAMETERS}
 
 
 class Area(msgspec.Struct, frozen=True):
@@ -59,7 +67,8 @@ class EmbedAreas:
     def __init__(self, source: Source, iso: Iso9660) -> None:
         self._source = source
         self._iso = iso
-        found = (*self._kargs(), *self._ignition(), *self._headers(), *self._miniso())
+        rooms = (*self._kargs(), *self._ignition(), *self._headers(), *self._miniso())
+        found = (*rooms, *self._boot_image([item.extent for item in rooms]))
         self.areas = sorted(
             dict.fromkeys(item for item in found if item.extent.length > 0), key=lambda item: item.extent
         )
@@ -71,6 +80,19 @@ class EmbedAreas:
             return None
         text = bytes(self._source.read(*area.extent)).decode("utf-8", "replace").rstrip(area.pad)
         return text.rstrip(area.end).strip()
+
+    def ignition_files(self, path: str) -> list[str] | None:
+        """Return the names of the files that are embedded beside kernel arguments, None where they can't be told."""
+        config = self.ignition_config(path)
+        if config is None:
+            return None
+        try:
+            packed = BytesSource(config)
+            if stream_at(packed):
+                packed = BytesSource(b"".join(itertools.islice(content(packed), _MAX_PIECES)))
+            return [item.name for item in members(packed) if not item.trailer] if config else []
+        except RehydratorError:
+            return None
 
     def ignition_config(self, path: str) -> bytes | None:
         """Return what is embedded in a file beside kernel arguments, empty for nothing, None where there is no room."""
@@ -132,6 +154,30 @@ class EmbedAreas:
             place = Extent(node.extents[0].offset + start, end - start)
             yield Area(place, MINISO, f"{name} in {node.path}", node.path)
             start = end
+
+    # -- the file that s390x starts from
+
+    def _boot_image(self, rooms: list[Extent]) -> Iterator[Area]:
+        """Yield kernel, parameters and initramfs of cdboot.img, but for the rooms in them."""
+        node = self._iso.find(CDBOOT)
+        place = _inside(node, PARMAREA_AT, Parmarea.SIZE)
+        if node is None or place is None:
+            return
+        told = Parmarea.parse(self._source.read(*place))
+        line = Extent(COMMAND_LINE, COMMAND_LINE_SIZE)
+        if told.initrd_start < line.end or told.initrd_start + told.initrd_size > node.size:
+            return
+        start = node.extents[0].offset
+        yield Area(place, BOOT_PARAMETERS, f"parmarea of {node.path}", node.path, Parmarea.FIELDS)
+        parts = (
+            (Extent(0, PARMAREA_AT), BOOT_IMAGE, "kernel"),
+            (line, BOOT_PARAMETERS, "kernel arguments"),
+            (Extent(line.end, told.initrd_start - line.end), BOOT_IMAGE, "kernel"),
+            (Extent(told.initrd_start, told.initrd_size), BOOT_IMAGE, "initramfs"),
+        )
+        for part, structure, name in parts:
+            for piece in outside([Extent(start + part.offset, part.length)], sorted(rooms)):
+                yield Area(piece, structure, f"{name} in {node.path}", node.path)
 
     # -- headers in the system area
 
