@@ -1,7 +1,8 @@
 """The documents of OCI images, with the specification's field names.
 
 Source: OCI image-spec 1.1: ``descriptor.md``, ``manifest.md``, ``image-index.md``, ``config.md``, ``image-layout.md``
-and ``annotations.md``. In JSON the names are written as there (``mediaType``, ``os.version``, ``Labels``).
+and ``annotations.md``; https://distribution.github.io/distribution/spec/manifest-v2-2/ for docker's types. In JSON the
+names are written as there (``mediaType``, ``os.version``, ``Labels``).
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ class MediaType(enum.StrEnum):
     CONFIG = "application/vnd.oci.image.config.v1+json"
     LAYER = "application/vnd.oci.image.layer.v1.tar"
     LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+    DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+    DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+    DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
     EMPTY = "application/vnd.oci.empty.v1+json"
+
+
+INDEXES = (MediaType.INDEX, MediaType.DOCKER_INDEX)
+MANIFESTS = (MediaType.MANIFEST, MediaType.DOCKER_MANIFEST)  # their documents have the same fields
+CONFIGS = (MediaType.CONFIG, MediaType.DOCKER_CONFIG)
 
 
 class Annotation(enum.StrEnum):

@@ -22,7 +22,7 @@ from rehydrator.oci.c_oci import (
     MediaType,
 )
 from rehydrator.oci.digest import digest_of_sha256
-from rehydrator.oci.labels import LABEL_SEAL, created_of, labels_of
+from rehydrator.oci.labels import LABEL_LAYERS, LABEL_SEAL, created_of, labels_of
 from rehydrator.oci.layout import Layout, LayoutWriter
 from rehydrator.oci.reference import DEFAULT_TAG, LayoutReference
 from rehydrator.oci.store_layers import PLACE, StoreLayer, layer_tar, store_layers
@@ -58,7 +58,8 @@ def build_image(
     with LayoutWriter(target.path) as writer:
         layers = [_write(layer, store, writer, progress) for layer in store_layers(store)]
         created = created_of(store, settings.created)
-        builder = _Builder(layout, writer, layers, labels_of(store, created) | dict(settings.labels), created)
+        labels = labels_of(store, created) | {LABEL_LAYERS: ",".join(layer.diff_id for layer in layers)}
+        builder = _Builder(layout, writer, layers, labels | dict(settings.labels), created)
         descriptor = builder.add(root)
         writer.tag(descriptor, target.tag or DEFAULT_TAG)
     return descriptor

@@ -13,6 +13,7 @@ from rehydrator.store.reader import Store
 LABEL_STREAM = "io.rehydrator.stream"
 LABEL_ARCHITECTURES = "io.rehydrator.architectures"
 LABEL_SEAL = "io.rehydrator.seal"
+LABEL_LAYERS = "io.rehydrator.layers"
 LABEL_PROGRAM = "io.rehydrator.program"
 _TITLE = "CoreOS disk images"
 

@@ -14,22 +14,13 @@ from rehydrator.oci.c_oci import Descriptor, Index, Manifest, MediaType
 from rehydrator.oci.digest import sha256_of
 from rehydrator.oci.disk_images import DiskImage, Member, disk_images
 from rehydrator.oci.reference import Reference
+from rehydrator.oci.store_image import SeenConfig
 from rehydrator.progress import Progress
 from rehydrator.registry.access import Access
 from rehydrator.registry.opening import shelf_of
 from rehydrator.registry.origin import RemoteOrigin
 from rehydrator.registry.place import Source, source_of
 from rehydrator.release.artifact import Artifact, Inputs, Release
-
-
-class _Execution(msgspec.Struct, frozen=True, rename="pascal"):
-    labels: dict[str, str] | None = None
-
-
-class _Config(msgspec.Struct, frozen=True):
-    """As much of a container image's config as is read."""
-
-    config: _Execution = _Execution()
 
 
 @contextmanager
@@ -82,5 +73,5 @@ def _member(entry: Descriptor, source: Source) -> Member:
     member = Member(entry, manifest)
     if member.format or manifest.config.media_type != MediaType.CONFIG:
         return member
-    config = decode(source.read(manifest.config), _Config, source.name)
-    return msgspec.structs.replace(member, labels=config.config.labels or {})
+    config = decode(source.read(manifest.config), SeenConfig, source.name)
+    return msgspec.structs.replace(member, labels=dict(config.labels))

@@ -19,7 +19,7 @@ from rehydrator.store.files import open_stored
 from rehydrator.store.pieces import PieceDigests
 from rehydrator.workers import worker_pool
 
-_WAIT = 0.2  # seconds between two looks at what somebody else fetches
+WAIT = 0.2  # seconds between two looks at what somebody else fetches
 
 
 class Shelf(Protocol):
@@ -75,7 +75,7 @@ class RemoteOrigin:
             try:
                 self._source.fetch(descriptor_of(file), path, file.name)
             except BusyError:
-                self._progress.pause(_WAIT)
+                self._progress.pause(WAIT)
         return path
 
     def opened(self, file: File, digests: Callable[[], PieceDigests | None]) -> ByteFile:

@@ -15,7 +15,7 @@ from rehydrator.disk.sink import FileSink
 from rehydrator.errors import MismatchError, StoreDamagedError, UsageError
 from rehydrator.manifest.schema import File
 from rehydrator.oci.artifact import descriptor_of
-from rehydrator.oci.c_oci import Descriptor, MediaType
+from rehydrator.oci.c_oci import INDEXES, MANIFESTS, Descriptor
 from rehydrator.oci.digest import MAX_DOCUMENT, check_document_size, checked, describe, sha256_of
 from rehydrator.oci.reference import RegistryReference
 from rehydrator.progress import Progress, Task
@@ -29,7 +29,7 @@ from rehydrator.transport.fetch import Wanted, fetch
 from rehydrator.transport.ranges import Part, part_of
 
 T = TypeVar("T")
-_MANIFESTS = (MediaType.MANIFEST, MediaType.INDEX)
+_MANIFESTS = (*MANIFESTS, *INDEXES)
 _ACCEPTED = {"Accept": ", ".join(_MANIFESTS)}
 _AT_ONCE = 1 << 20  # bytes; what is smaller is fetched in one go and without a progress of its own
 _DIGEST_HEADER = "Docker-Content-Digest"
@@ -46,14 +46,20 @@ class Repository:
         self._reference = reference
         self._session = Session(reference, access, patience)
         self._progress = progress
+        self._resolved: tuple[Descriptor, bytes] | None = None
         self.name = Path(str(reference))
 
     def _persist(self, attempt: Callable[[], T]) -> T:
         return persist(attempt, self._session.patience, self._progress)
 
     def resolve(self) -> tuple[Descriptor, bytes]:
-        """Return what the reference leads to, and its bytes. Raises UsageError where it leads nowhere."""
-        return self._persist(self._resolve)
+        """Return what the reference leads to, and its bytes, the same each time although a tag may move.
+
+        Raises UsageError where it leads nowhere.
+        """
+        if self._resolved is None:
+            self._resolved = self._persist(self._resolve)
+        return self._resolved
 
     def _resolve(self) -> tuple[Descriptor, bytes]:
         wanted = self._reference.digest or self._reference.tag
