@@ -243,7 +243,8 @@ def hostile(media_type: str, digest: str, size: int) -> bytes:
         (b"{}", "not a valid Manifest"),
         (b"[" * 100_000, "not a valid Manifest"),
         (b" " * (5 << 20), "too large"),
-        (hostile("application/vnd.oci.image.config.v1+json", "sha256:x", 2), "no rehydrator store"),
+        (hostile("application/vnd.example.config.v1+json", "sha256:x", 2), "no rehydrator store"),
+        (hostile("application/vnd.oci.image.config.v1+json", "sha256:x", 2), "digest of an unknown kind"),
         (hostile(FileType.INDEX, "sha256:../../../../etc/passwd", 2), "digest of an unknown kind"),
         (hostile(FileType.INDEX, f"sha256:{'0' * 64}", 1 << 40), "too large"),
         (hostile(FileType.INDEX, f"sha256:{'0' * 64}", -1), "too large"),
@@ -280,10 +281,10 @@ def test_tokens(full: Small, real_store: Path, tmp_path: Path, monkeypatch: pyte
         pull(repository(full), tmp_path / "store", Progress())
         assert asked == [(path, "Basic dTpw")]
         place = repository(full)
-        place.resolve()
+        found, _ = place.resolve()
         assert len(asked) == 2
         full.token, site.acts[path] = "second", [give]
-        place.resolve()
+        place.read(found)
         assert len(asked) == 3
     assert same(tmp_path / "store", real_store)
 
