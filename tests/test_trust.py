@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from rehydrator.codecs import seekable
+from rehydrator.errors import UnsupportedError
 from rehydrator.manifest.schema import File
 from rehydrator.oci.layout import Layout, LayoutWriter
 from rehydrator.oci.reference import LayoutReference
 from rehydrator.store.reader import Store
 from rehydrator.trust.c_intoto import PROVENANCE_TYPE, STATEMENT_TYPE
+from rehydrator.trust.system_packages import System, SystemPackage, installed_system
 from tests.conftest import make_small_release
 from tests.support import stores
 from tests.support.cli import fails, fine, run
@@ -355,6 +358,71 @@ def test_sbom(chain: Chain, tmp_path: Path) -> None:
     assert versions.keys() >= {"python", "zlib"}
     assert not versions.keys() & {"pytest", "mypy"}
     assert str(document.creation_info.created) == "1970-01-02 00:00:00"
+
+
+def test_sbom_with_the_system(chain: Chain, tmp_path: Path, need: Callable[..., None]) -> None:
+    """SPDX's own library takes it, and it has what dpkg itself lists."""
+    need("dpkg-query")
+    fine("build", "attest", chain.store, tmp_path / "out", "--system")
+    document = parse_file(str(tmp_path / "out/rehydrator.spdx.json"))
+    assert [str(item) for item in validate_full_spdx_document(document)] == []
+    shown = r"${db:Status-Status} ${Package} ${Architecture} ${Version}\n"
+    lines = subprocess.run(["dpkg-query", "-W", "-f", shown], capture_output=True, text=True, check=True).stdout
+    expected = {tuple(words[1:]) for words in map(str.split, lines.splitlines()) if words[0] == "installed"}
+    packages = {item.spdx_id: item for item in document.packages}
+    (system,) = [item for item in document.packages if item.primary_package_purpose]
+    parts = [
+        item.related_spdx_element_id
+        for item in document.relationships
+        if item.spdx_element_id == system.spdx_id and item.relationship_type.name == "CONTAINS"
+    ]
+    listed = {(packages[part].name, part.split("-")[2], packages[part].version) for part in map(str, parts)}
+    assert listed == expected
+    assert len(parts) == len(listed)
+    (libc,) = [packages[str(part)] for part in parts if packages[str(part)].name == "libc6"]
+    assert libc.external_references[0].locator.startswith(f"pkg:deb/{system.name}/libc6@")
+
+
+DPKG = """Package: one
+Status: install ok installed
+Architecture: all
+Description: several lines
+ Version: not this
+Version: 1:2.0+b1~
+
+Package: removed
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 1
+
+Package: half
+Status: install ok half-configured
+Architecture: amd64
+Version: 1
+"""
+
+
+def test_packages_of_a_system(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="no database"):
+        installed_system(tmp_path)
+    (tmp_path / "var/lib/rpm").mkdir(parents=True)
+    with pytest.raises(UnsupportedError, match="rpm"):
+        installed_system(tmp_path)
+    status = tmp_path / "var/lib/dpkg/status"
+    status.parent.mkdir()
+    status.write_text(DPKG)
+    packages = [SystemPackage("one", "all", "1:2.0+b1~")]
+    assert installed_system(tmp_path) == System("linux", "", packages)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text('# a comment\nNAME="x=y"\nID=debian\nVERSION_ID="12"\n')
+    assert installed_system(tmp_path) == System("debian", "12", packages)
+    status.write_text("Package: one\nStatus: install ok installed\n")
+    with pytest.raises(UnsupportedError, match="has no Architecture"):
+        installed_system(tmp_path)
+    status.unlink()
+    status.mkdir()
+    with pytest.raises(UnsupportedError, match="directory"):
+        installed_system(tmp_path)
 
 
 def test_documents_follow_from_the_store(chain: Chain, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rehydrator.rehydrate import source_date_epoch
 from rehydrator.results import DocumentsResult
 from rehydrator.trust.sbom import runtime_sbom
 from rehydrator.trust.statement import statement_of
+from rehydrator.trust.system_packages import installed_system
 
 STATEMENT = "rehydrator.intoto.json"
 SBOM = "rehydrator.spdx.json"
@@ -27,23 +28,26 @@ SBOM = "rehydrator.spdx.json"
 @click.argument("location", metavar="STORE", callback=store_location)
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--image", metavar="oci:DIRECTORY[:TAG]", help="Also state the digest of this image.")
+@click.option("--system", is_flag=True, help="List the packages of the system as well; for container images of Debian.")
 @access_options
 @output_option()
-def attest(location: Location, directory: Path, image: str | None, form: str) -> None:
+def attest(location: Location, directory: Path, image: str | None, system: bool, form: str) -> None:
     """Write what is in a store, and what runs it, as documents that can be signed.
 
     DIR gets rehydrator.intoto.json, an in-toto statement with SLSA provenance: the sha256 of every file that the store
     gives back, of the store's index, and of the files and the stream metadata that it was made of; and
-    rehydrator.spdx.json, the software that rehydration runs on, in SPDX. Both are functions of the store and of what is
+    rehydrator.spdx.json, the software that rehydration runs on, in SPDX: Python's packages, and with --system those of
+    the system. Both are functions of the store and of what is
     installed; $SOURCE_DATE_EPOCH is the time that they state, by default that of the stream metadata.
     """
+    installed = installed_system() if system else None
     with opened_store(location) as store:
         created = created_of(store, source_date_epoch())
         made = None
         if image:
             reference = parse_layout(image)
             made = Layout(reference.path).find(reference)
-        documents = {STATEMENT: statement_of(store, created, made), SBOM: runtime_sbom(created)}
+        documents = {STATEMENT: statement_of(store, created, made), SBOM: runtime_sbom(created, installed)}
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,8 @@ Source: SPDX 2.3 (https://spdx.github.io/spdx-spec/v2.3/) and its JSON schema.
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 VERSION = "SPDX-2.3"
@@ -22,6 +24,12 @@ class ExternalRef(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reference_locator: str
 
 
+class Purpose(enum.StrEnum):
+    """What a package is for, of the words of the specification those that are used."""
+
+    OPERATING_SYSTEM = "OPERATING-SYSTEM"
+
+
 class Package(
     msgspec.Struct,
     frozen=True,
@@ -35,6 +43,7 @@ class Package(
         "license_declared": "licenseDeclared",
         "copyright_text": "copyrightText",
         "external_refs": "externalRefs",
+        "primary_package_purpose": "primaryPackagePurpose",
     },
 ):
     """A package of software."""
@@ -48,6 +57,7 @@ class Package(
     license_declared: str = NOASSERTION
     copyright_text: str = NOASSERTION
     external_refs: list[ExternalRef] = []
+    primary_package_purpose: Purpose | msgspec.UnsetType = msgspec.UNSET
 
 
 class Relationship(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

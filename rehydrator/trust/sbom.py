@@ -1,4 +1,4 @@
-"""The software that rehydration runs on: this program, the Python that runs it, and the packages both need."""
+"""The software that rehydration runs on: this program, its Python, the packages that both need, and the system."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from rehydrator.trust.c_spdx import (
     Document,
     ExternalRef,
     Package,
+    Purpose,
     Relationship,
 )
+from rehydrator.trust.system_packages import System
 
 _PROGRAM = "rehydrator"
 _NAMESPACE = "https://spdx.org/spdxdocs"
@@ -30,11 +32,12 @@ _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _EXTRA = re.compile(r"\bextra\s*==")
 
 
-def runtime_sbom(created: str) -> Document:
+def runtime_sbom(created: str, system: System | None = None) -> Document:
     """Return the list; ``created`` is the time that it states, in the form of RFC 3339.
 
-    It is a function of that time and of what is installed: its namespace has the digest of the rest. Raises
-    UnsupportedError where this program is not installed.
+    With ``system`` it has the packages of that as well, as they are in a container image. It is a function of all this
+    and of what is installed: its namespace has the digest of the rest. Raises UnsupportedError where this program is
+    not installed.
     """
     names = _needed(_PROGRAM)
     if not names:
@@ -46,15 +49,21 @@ def runtime_sbom(created: str) -> Document:
         _package("python", platform.python_version(), f"pkg:generic/python@{platform.python_version()}", "Python-2.0"),
         _package("zlib", zlib.ZLIB_RUNTIME_VERSION, f"pkg:generic/zlib@{zlib.ZLIB_RUNTIME_VERSION}", "Zlib"),
     ]
+    relationships = [
+        _related(DOCUMENT_ID, "DESCRIBES", program.spdx_id),
+        *(_related(program.spdx_id, "DEPENDS_ON", item.spdx_id) for item in others),
+    ]
+    if system:
+        whole, parts = _system(system)
+        others += [whole, *parts]
+        relationships.append(_related(program.spdx_id, "DEPENDS_ON", whole.spdx_id))
+        relationships += [_related(whole.spdx_id, "CONTAINS", item.spdx_id) for item in parts]
     document = Document(
         name=f"{_PROGRAM}-{__version__}",
         document_namespace="",
         creation_info=CreationInfo(created=created, creators=[f"Tool: {_PROGRAM}-{__version__}"]),
         packages=[program, *others],
-        relationships=[
-            _related(DOCUMENT_ID, "DESCRIBES", program.spdx_id),
-            *(_related(program.spdx_id, "DEPENDS_ON", item.spdx_id) for item in others),
-        ],
+        relationships=relationships,
     )
     digest = hashlib.sha256(msgspec.json.encode(document)).hexdigest()
     return msgspec.structs.replace(document, document_namespace=f"{_NAMESPACE}/{document.name}-{digest}")
@@ -100,10 +109,27 @@ def _distribution(name: str) -> Package:
     return _package(name, version, f"pkg:pypi/{name}@{quote(version)}", str(expression))
 
 
-def _package(name: str, version: str, locator: str, licence: str) -> Package:
+def _system(system: System) -> tuple[Package, list[Package]]:
+    """Return a system as one package, and its packages. Names of theirs are told apart from Python's."""
+    locator = f"pkg:generic/{quote(system.name)}" + (f"@{quote(system.version)}" if system.version else "")
+    whole = _package(system.name, system.version, locator, NOASSERTION, group="System")
+    whole = msgspec.structs.replace(whole, primary_package_purpose=Purpose.OPERATING_SYSTEM)
+    distribution = quote("-".join(filter(None, (system.name, system.version))))
+    parts = []
+    for item in system.packages:
+        # Source: https://github.com/package-url/purl-spec, type deb
+        name = f"pkg:deb/{quote(system.name)}/{quote(item.name)}@{quote(item.version)}"
+        locator = f"{name}?arch={item.architecture}&distro={distribution}"
+        group = f"System-{item.architecture}"
+        parts.append(_package(item.name, item.version, locator, NOASSERTION, group=group))
+    return whole, parts
+
+
+def _package(name: str, version: str, locator: str, licence: str, *, group: str = "Package") -> Package:
+    identifier = quote(name).replace("%", ".")  # of letters, digits, '.' and '-' only
     return Package(
         name=name,
-        spdx_id=f"SPDXRef-Package-{name}",
+        spdx_id=f"SPDXRef-{group}-{identifier}",
         version_info=version,
         license_declared=licence,
         external_refs=[
