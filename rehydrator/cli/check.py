@@ -21,7 +21,8 @@ def check(image: Path, platform: str, form: str) -> None:
     """Check the boot health of one image of any architecture.
 
     IMAGE may be raw, compressed (xz, gz, zip) or in a container. Looked at are partition table, file systems, boot
-    loader entry and boot loader; on s390x the boot record and bootmap. Nothing is mounted and no privileges are needed.
+    loader entry and boot loader; on s390x the boot record and bootmap; of a live ISO the boot catalog, the boot
+    configuration, and the files that it names. Nothing is mounted and no privileges are needed.
 
     Exit codes: 0 healthy, 1 unhealthy, 2 usage or I/O error, 3 no disk that CoreOS boots from, or one that can't be
     looked into.
