@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from itertools import pairwise
 
 import pytest
@@ -19,6 +20,7 @@ from rehydrator.disk.extents import (
     nonzero_blocks,
     whole_blocks,
 )
+from rehydrator.fs.place import cut
 
 ordered = st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)), max_size=12).map(
     lambda pairs: [Extent(*pair) for pair in sorted(pairs)]
@@ -93,3 +95,18 @@ def test_equality_is_that_of_the_set() -> None:
     assert ExtentMap([Extent(0, 2), Extent(2, 2)]) == ExtentMap([Extent(0, 4)])
     assert hash(ExtentMap([Extent(0, 4)])) == hash(ExtentMap([Extent(0, 1), Extent(1, 3)]))
     assert ExtentMap([Extent(0, 4)]) != ExtentMap([Extent(0, 5)])
+
+
+@given(ordered, st.sets(st.integers(1, 200)), st.integers(0, 3))
+def test_structures_are_cut_where_they_begin(ranges: list[Extent], borders: set[int], repeated: int) -> None:
+    """Each byte of a range comes with the last structure that begins at or before it."""
+    size = 180
+    starts = sorted([0, *borders, *sorted(borders)[:repeated]])
+    pieces = list(cut(ranges, starts, size))
+    found = [(byte, piece.number) for piece in pieces for byte in range(piece.extent.offset, piece.extent.end)]
+    assert found == [
+        (byte, bisect_right(starts, byte) - 1)
+        for extent in ranges
+        for byte in range(extent.offset, min(extent.end, size))
+    ]
+    assert all(piece.extent.length for piece in pieces)

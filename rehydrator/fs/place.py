@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -79,6 +81,29 @@ class Place(msgspec.Struct, frozen=True):
     path: str = ""
     file_offset: int = 0
     fields: tuple[FieldSpan, ...] = ()
+
+
+class Piece(NamedTuple):
+    """A piece of the structure ``number``."""
+
+    number: int
+    extent: Extent
+
+
+def cut(ranges: Iterable[Extent], starts: Sequence[int], size: int) -> Iterator[Piece]:
+    """Cut ordered ``ranges`` of ``size`` bytes where structures begin, each of which reaches to the next.
+
+    ``starts`` are in order, from 0 on. What begins where the next one does has no bytes.
+    """
+    for wanted in ranges:
+        at, end = max(wanted.offset, 0), min(wanted.end, size)
+        number = max(bisect_right(starts, at) - 1, 0)
+        while at < end:
+            stop = min(starts[number + 1] if number + 1 < len(starts) else size, end)
+            if stop > at:
+                yield Piece(number, Extent(at, stop - at))
+                at = stop
+            number += 1
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -20,7 +19,7 @@ from rehydrator.disk.source import Source, Window
 from rehydrator.errors import CorruptError
 from rehydrator.fs.cpio.archive import MAGICS, after_zeros, members
 from rehydrator.fs.cpio.c_cpio import Header
-from rehydrator.fs.place import Filesystem, Health, Kind, Place
+from rehydrator.fs.place import Filesystem, Health, Kind, Place, cut
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -118,20 +117,10 @@ class CpioFilesystem(Filesystem):
 
     def places(self, ranges: Iterable[Extent]) -> Iterator[Place]:
         """Cut ordered ``ranges`` along headers and contents."""
-        for wanted in ranges:
-            at, end = max(wanted.offset, 0), min(wanted.end, self.size)
-            index = max(bisect_right(self._starts, at) - 1, 0)
-            while at < end:
-                segment = self._segments[index]
-                following = self._starts[index + 1] if index + 1 < len(self._starts) else self.size
-                stop = min(following, end)
-                if stop > at:
-                    offset = at - segment.start if segment.kind is Kind.FILE_DATA else 0
-                    extent = Extent(at, stop - at)
-                    yield Place(
-                        extent, segment.start, segment.kind, segment.name, 0, segment.path, offset, segment.fields
-                    )
-                at, index = max(stop, at), index + 1
+        for number, extent in cut(ranges, self._starts, self.size):
+            found = self._segments[number]
+            offset = extent.offset - found.start if found.kind is Kind.FILE_DATA else 0
+            yield Place(extent, found.start, found.kind, found.name, 0, found.path, offset, found.fields)
 
     def health(self) -> Iterator[Health]:
         """Tell what is no archive; sums over content are rare, and not looked at."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
@@ -17,7 +16,7 @@ from rehydrator.errors import CorruptError
 from rehydrator.fs.erofs.c_erofs import EXTENSION_SLOT, SUPER_OFFSET, Compat, Incompat, SuperBlock
 from rehydrator.fs.erofs.erofs import Erofs, Node
 from rehydrator.fs.erofs.superblock import compressions
-from rehydrator.fs.place import Filesystem, Health, Kind, Place
+from rehydrator.fs.place import Filesystem, Health, Kind, Place, cut
 
 _SEED = 0xFFFFFFFF
 
@@ -62,24 +61,10 @@ class ErofsFilesystem(Filesystem):
     def places(self, ranges: Iterable[Extent]) -> Iterator[Place]:
         """Cut ordered ``ranges`` along inodes and their data."""
         segments, starts = self._map
-        for wanted in ranges:
-            at, end = max(wanted.offset, 0), min(wanted.end, self.size)
-            index = max(bisect_right(starts, at) - 1, 0)
-            while at < end:
-                found = segments[index]
-                stop = min(found.end, end)
-                offset = found.offset + at - found.start if found.path else 0
-                yield Place(
-                    Extent(at, stop - at),
-                    found.start,
-                    found.kind,
-                    found.name,
-                    found.number,
-                    found.path,
-                    offset,
-                    found.fields,
-                )
-                at, index = stop, index + 1
+        for number, extent in cut(ranges, starts, self.size):
+            found = segments[number]
+            offset = found.offset + extent.offset - found.start if found.path else 0
+            yield Place(extent, found.start, found.kind, found.name, found.number, found.path, offset, found.fields)
 
     def health(self) -> Iterator[Health]:
         """Check the superblock's checksum, the only one that there is, and the directories."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
@@ -13,7 +12,7 @@ from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
 from rehydrator.fs.iso9660.c_iso9660 import SECTOR_SIZE, SYSTEM_AREA
 from rehydrator.fs.iso9660.iso9660 import Iso9660, Node
-from rehydrator.fs.place import Filesystem, Health, Kind, Place
+from rehydrator.fs.place import Filesystem, Health, Kind, Place, cut
 
 
 class _Segment(msgspec.Struct, frozen=True, order=True):
@@ -52,16 +51,10 @@ class IsoFilesystem(Filesystem):
     def places(self, ranges: Iterable[Extent]) -> Iterator[Place]:
         """Cut ordered ``ranges`` along structures."""
         segments, starts = self._map
-        for wanted in ranges:
-            at, end = max(wanted.offset, 0), min(wanted.end, self.size)
-            index = max(bisect_right(starts, at) - 1, 0)
-            while at < end:
-                segment = segments[index]
-                stop = min(segment.end, end)
-                offset = segment.offset + at - segment.start if segment.path else 0
-                extent = Extent(at, stop - at)
-                yield Place(extent, segment.origin, segment.kind, segment.name, 0, segment.path, offset, segment.fields)
-                at, index = stop, index + 1
+        for number, extent in cut(ranges, starts, self.size):
+            found = segments[number]
+            offset = found.offset + extent.offset - found.start if found.path else 0
+            yield Place(extent, found.origin, found.kind, found.name, 0, found.path, offset, found.fields)
 
     @cached_property
     def _map(self) -> tuple[list[_Segment], list[int]]:

@@ -13,7 +13,7 @@ from rehydrator.binary import FieldSpan
 from rehydrator.disk.extents import Extent
 from rehydrator.disk.source import Source
 from rehydrator.errors import CorruptError
-from rehydrator.fs.place import Filesystem, Health, Kind, Place
+from rehydrator.fs.place import Filesystem, Health, Kind, Place, cut
 from rehydrator.fs.squashfs.c_squashfs import SuperBlock
 from rehydrator.fs.squashfs.content import FilesContent
 from rehydrator.fs.squashfs.names import Names, Node
@@ -107,24 +107,11 @@ class SquashfsFilesystem(Filesystem):
     def places(self, ranges: Iterable[Extent]) -> Iterator[Place]:
         """Cut ordered ``ranges`` along blocks and tables."""
         segments, starts = self._map
-        for wanted in ranges:
-            at, end = max(wanted.offset, 0), min(wanted.end, self.size)
-            index = max(bisect_right(starts, at) - 1, 0)
-            while at < end:
-                segment = segments[index]
-                stop = min(starts[index + 1] if index + 1 < len(starts) else self.size, end)
-                extent = Extent(at, stop - at)
-                yield Place(
-                    extent,
-                    segment.start,
-                    segment.kind,
-                    segment.name,
-                    segment.number,
-                    segment.path,
-                    segment.offset,
-                    segment.fields,
-                )
-                at, index = stop, index + 1
+        for number, extent in cut(ranges, starts, self.size):
+            found = segments[number]
+            yield Place(
+                extent, found.start, found.kind, found.name, found.number, found.path, found.offset, found.fields
+            )
 
     def health(self) -> Iterator[Health]:
         """Check the directories: the format has no checksums."""
