@@ -14,6 +14,7 @@ import pytest
 from rehydrator.codecs import deflate, pinned, wheels, zlib_ng
 from rehydrator.codecs.fingerprint import recognise
 from rehydrator.errors import UnsupportedError
+from rehydrator.layers.packed import Inflated, find_encoder
 from tests.support.compressible import compressible
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,31 @@ def test_a_missing_library_is_named_with_the_way_to_get_it() -> None:
         deflate.encoder("zlib-ng-2.1-6")
     assert "scripts/fetch-codecs" in str(caught.value.hint)
     assert "pip install zlib-ng==0.5.1" in str(caught.value.hint)
+
+
+@pytest.mark.usefixtures("_directory")
+def test_missing_libraries_are_named_where_no_other_comes_near() -> None:
+    """As for a VMDK that was compressed by one of them."""
+    plain = compressible(1, 65536, noise=0)
+    packed = b"by another encoder" * 500
+
+    class Chunks:
+        def __len__(self) -> int:
+            return 1
+
+        def number_of(self, position: int) -> int:
+            return position
+
+        def room_of(self, _position: int) -> int:
+            return len(packed)
+
+        def prepare(self, _position: int) -> Callable[[], Inflated]:
+            return lambda: Inflated(packed, plain)
+
+    assert recognise([(plain, packed)]).missing[-2:] == ("zlib-ng-2.2", "zlib-ng-2.1")
+    with pytest.raises(UnsupportedError, match="by an unknown deflate encoder") as caught:
+        find_encoder(Chunks(), deflate.USUAL)
+    assert "zlib-ng-2.2, zlib-ng-2.1, which are not at hand: run scripts/fetch-codecs" in str(caught.value.hint)
 
 
 @pytest.mark.usefixtures("_directory")

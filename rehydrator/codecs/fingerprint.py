@@ -22,7 +22,8 @@ _FIRST = 4
 class Found(msgspec.Struct, frozen=True):
     """The best encoder for some samples: ``hits`` of ``tried`` are right.
 
-    ``literal`` of the ``packed`` bytes of all samples that were tried would have to be kept as patches.
+    ``literal`` of the ``packed`` bytes of all samples that were tried would have to be kept as patches. ``missing`` are
+    the families of zlib-ng, such as ``zlib-ng-2.1``, that are not to be had here.
     """
 
     encoder: Encoder
@@ -30,6 +31,7 @@ class Found(msgspec.Struct, frozen=True):
     tried: int
     literal: int
     packed: int
+    missing: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -50,20 +52,20 @@ def recognise(samples: Sequence[Sample], shape: Shape = deflate.USUAL) -> Found:
     Raises UnsupportedError where this machine has no encoder at all.
     """
     best: Found | None = None
-    missing: UnsupportedError | None = None
+    missing: dict[str, UnsupportedError] = {}
     for name in candidates(shape):
         try:
             found = _try(deflate.encoder(name), samples, shape)
         except UnsupportedError as error:
-            missing = missing or error
+            missing.setdefault(deflate.parse(name).family, error)
             continue
         if best is None or found.literal * best.packed < best.literal * found.packed:
             best = found
         if best.exact:
             break
     if best is None:
-        raise missing or UnsupportedError("no deflate encoder")
-    return best
+        raise next(iter(missing.values()))
+    return msgspec.structs.replace(best, missing=tuple(family for family in missing if family != ZLIB))
 
 
 def _try(encoder: Encoder, samples: Sequence[Sample], shape: Shape) -> Found:

@@ -14,7 +14,7 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -43,6 +43,12 @@ def directory() -> Path:
     """Return where wheel files are looked for: $REHYDRATOR_CODECS, or beside what pip installed."""
     named = os.environ.get(DIRECTORY_VARIABLE)
     return Path(named) if named else Path(sys.prefix) / "share" / "rehydrator" / "codecs"
+
+
+def advice(missing: Iterable[str]) -> str | None:
+    """Tell how to get encoders that are not to be had here, by name, for a file that others do not give back."""
+    names = ", ".join(missing)
+    return f"It may be by one of {names}, which are not at hand: run scripts/fetch-codecs, and again" if names else None
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from rehydrator.codecs import fingerprint
+from rehydrator.codecs import fingerprint, wheels
 from rehydrator.codecs.deflate import Shape
 from rehydrator.codecs.deflate_pool import ReadAhead, Work
 from rehydrator.codecs.patches import Patch, Patches, patch_for
@@ -88,6 +88,7 @@ def find_encoder(chunks: StoredChunks, shape: Shape) -> ChunkEncoder:
             "compressed by an unknown deflate encoder",
             expected="an encoder that gives most chunks back",
             actual=f"{found.encoder.name} for {found.hits} of {found.tried} chunks",
+            hint=wheels.advice(found.missing),
         )
     return found.encoder
 

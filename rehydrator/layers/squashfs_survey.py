@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from rehydrator.codecs import wheels
 from rehydrator.codecs.deflate_pool import Work, in_order
 from rehydrator.codecs.patches import Patch, Patches, patch_for
 from rehydrator.errors import UnsupportedError
@@ -72,10 +73,12 @@ class _Survey:
                 if again.literal_bytes < patches.literal_bytes:
                     name, patches = other.name, again
         self._check_worth(name, patches)
-        patched = Patched(len(patches), self._total, patches.literal_bytes) if len(patches) else None
-        advice = self._advice(patches)
-        notes = (f"squashfs: {len(patches)} of {self._total} blocks are patched. {advice}",) if advice else ()
-        return Found(name, patches, patched, notes)
+        if not len(patches):
+            return Found(name, patches, None, ())
+        patched = Patched(len(patches), self._total, patches.literal_bytes)
+        advice = wheels.advice(self._missing)
+        said = f"squashfs: {len(patches)} of {self._total} blocks are patched by {patches.literal_bytes} bytes"
+        return Found(name, patches, patched, (f"{said}. {advice}",) if advice else ())
 
     def _spread(self) -> Sequence[int]:
         """Return the numbers of some blocks of all of the file system."""
@@ -117,17 +120,8 @@ class _Survey:
                 f"{name} compresses {len(patches)} of {self._total} blocks otherwise",
                 expected=f"at most {_MAX_PATCHED_SHARE:.0%} of {total} bytes",
                 actual=f"{patches.literal_bytes} bytes of patches",
-                hint=self._advice(patches),
+                hint=wheels.advice(self._missing),
             )
-
-    def _advice(self, patches: Patches) -> str | None:
-        """Tell how to get the encoders that were not to be had, where they might spare patches."""
-        if not len(patches) or not self._missing:
-            return None
-        return (
-            f"One of {', '.join(self._missing)}, which are not at hand, might spare up to {patches.literal_bytes} "
-            "bytes: run scripts/fetch-codecs and dehydrate again"
-        )
 
     def _encoder(self, name: str) -> BlockEncoder:
         opened = self._opened
