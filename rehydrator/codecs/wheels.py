@@ -48,7 +48,9 @@ def directory() -> Path:
 def advice(missing: Iterable[str]) -> str | None:
     """Tell how to get encoders that are not to be had here, by name, for a file that others do not give back."""
     names = ", ".join(missing)
-    return f"It may be by one of {names}, which are not at hand: run scripts/fetch-codecs, and again" if names else None
+    if not names:
+        return None
+    return f"It may be by one of {names}, which are not at hand: run scripts/fetch-codecs and try again"
 
 
 @functools.cache
