@@ -102,6 +102,12 @@ class FetchError(RehydratorError):
     """A server did not give what was asked for."""
 
 
+class TLSError(FetchError):
+    """A server can't be trusted to be the one that was asked for."""
+
+    usual_hint = "$SSL_CERT_FILE names other certificates to trust"
+
+
 class NotFoundError(FetchError):
     """A server does not have what was asked for."""
 

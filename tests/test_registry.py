@@ -197,6 +197,7 @@ def test_tls(
         result = run("pull", reference, tmp_path / "store")
         assert result.code == 2
         assert "TLS fails" in result.err
+        assert "--ca names a certificate" in result.err
         assert hidden(tmp_path) == []
         fine("pull", reference, tmp_path / "store", "--ca", certificate)
     assert files_of(tmp_path / "store") == files_of(real_store)

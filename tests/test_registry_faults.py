@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -462,3 +463,17 @@ def test_the_cache_of_another_process_is_left_alone(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(StoreDamagedError):
         other.path(File("blob", 40, "../1"))
+
+
+def test_a_cache_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "cache"
+    cached(root, 100, {"1": 40, "2": 40})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    cache = Cache(root, 50)
+    assert cache.has(File("blob", 40, "1" * 64))
+    cache.close()

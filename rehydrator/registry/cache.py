@@ -7,6 +7,7 @@ time, until the rest is within the bound.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -45,14 +46,15 @@ class Cache:
         return self._root / file.sha256
 
     def has(self, file: File) -> bool:
-        """Whether the file is there; note that it is used."""
+        """Whether the file is there; note that it is used, unless the cache is on a read-only file system."""
         path = self.path(file)
         try:
             if path.stat().st_size != file.size:
                 return False
-            os.utime(path)
         except FileNotFoundError:
             return False
+        with contextlib.suppress(OSError):
+            os.utime(path)
         return True
 
     def _trim(self) -> None:
@@ -67,7 +69,8 @@ class Cache:
         for stat, path in found:
             total += min(stat.st_size, stat.st_blocks * _SECTOR)  # less than its size is used of what has come in part
             if total > self._bound:
-                path.unlink()
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def close(self) -> None:
         """Trim the cache, if nobody else uses it, and let it go."""

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from rehydrator import __version__
-from rehydrator.errors import FetchError, UsageError
+from rehydrator.errors import FetchError, TLSError, UsageError
 from rehydrator.oci.reference import RegistryReference
 from rehydrator.registry.access import Access
 from rehydrator.registry.challenge import BASIC, BEARER, Challenge, parse_challenges
@@ -24,6 +24,7 @@ from rehydrator.transport.client import AUTHORIZATION, Answer, Client, Patience,
 
 _MAX_TOKEN = 1 << 20
 _MAX_REFUSAL = 1 << 16
+_TLS_HINT = "--ca names a certificate to trust; --plain-http is for registries on this machine that have no TLS"
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ class Session:
         """Give the answer to a request; its status is one of ``accept``. Raises FetchError as a client does."""
         accepted = {*accept, HTTPStatus.UNAUTHORIZED}
         used = self._authorization
-        with self._client.send(method, url, self._with(used, url, headers), body, accepted) as answer:
+        with _hinted(), self._client.send(method, url, self._with(used, url, headers), body, accepted) as answer:
             if answer.status != HTTPStatus.UNAUTHORIZED:
                 yield answer
                 return
@@ -162,6 +163,16 @@ class Session:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+
+@contextmanager
+def _hinted() -> Iterator[None]:
+    """Tell with which options another certificate, or none, would do."""
+    try:
+        yield
+    except TLSError as error:
+        error.hint = _TLS_HINT
+        raise
 
 
 def _read_token(answer: Answer) -> str:

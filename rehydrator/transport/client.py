@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError
 
 from rehydrator import __version__
 from rehydrator.disk.extents import CHUNK
-from rehydrator.errors import FetchError, MismatchError, NotFoundError, TemporaryFetchError, UsageError
+from rehydrator.errors import FetchError, MismatchError, NotFoundError, TemporaryFetchError, TLSError, UsageError
 from rehydrator.progress import Progress
 
 T = TypeVar("T")
@@ -286,9 +286,7 @@ def _told(url: str) -> Iterator[None]:
     except LocationParseError as error:
         raise UsageError("is no address that can be fetched", actual=repr(url)) from error
     except SSLError as error:
-        raise FetchError(
-            f"TLS fails: {error}", path=url, hint="$SSL_CERT_FILE names other certificates to trust"
-        ) from error
+        raise TLSError(f"TLS fails: {error}", path=url) from error
     except NewConnectionError as error:
         raise TemporaryFetchError("cannot be reached", path=url, actual=str(error).rpartition(": ")[2]) from error
     except (HTTPError, OSError, ValueError) as error:  # ValueError: reading from a connection that abort() shut
