@@ -250,6 +250,71 @@ def test_an_interrupt_leaves_nothing(
     assert not out.exists() or not list(out.iterdir())
 
 
+def _children(process: int) -> list[int]:
+    """The processes that ``process`` started, and those that these did."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], check=True, capture_output=True, text=True).stdout
+    pairs = [[int(word) for word in line.split()] for line in listed.splitlines()]
+    found = [process]
+    for parent in found:
+        found += [child for child, its_parent in pairs if its_parent == parent]
+    return found[1:]
+
+
+def _emulator(process: int, used: float) -> int | None:
+    """Return the emulator below a process once it has used so many seconds of processor time."""
+    for child in _children(process):
+        try:
+            name = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            times = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if b"qemu-system" in name[0] and b"-nodefaults" in b" ".join(name):
+            ticks = int(times[11]) + int(times[12])
+            return child if ticks / os.sysconf("SC_CLK_TCK") >= used and b"-append" in name else None
+    return None
+
+
+@pytest.mark.builder
+@pytest.mark.parametrize("used", [0, 0.5])
+def test_an_interrupt_while_a_real_machine_starts_leaves_nothing(
+    used: float, real_store: Path, tmp_path: Path, appliance_environment: dict[str, str]
+) -> None:
+    """The emulator has just been started, or its kernel is on its way."""
+    temporary = Path(tempfile.mkdtemp(prefix="real-"))  # a short path, as sockets need it
+    cache = os.environ.get("LIBGUESTFS_CACHEDIR") or os.environ.get("TMPDIR") or "/var/tmp"
+    variables = {"TMPDIR": str(temporary), "XDG_RUNTIME_DIR": str(temporary), "LIBGUESTFS_CACHEDIR": cache}
+    process = subprocess.Popen(
+        [
+            *PROGRAM,
+            "rehydrate",
+            str(tmp_path / "out"),
+            "--disk",
+            "qemu",
+            "--engine",
+            "guestfs",
+            "--store",
+            str(real_store),
+        ],
+        env=environment(appliance_environment | variables | {"LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    emulator = None
+    end = time.monotonic() + 300
+    while (emulator := _emulator(process.pid, used)) is None and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    assert emulator is not None
+    others = _children(process.pid)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert [child for child in {emulator, *others} if _runs(child)] == []
+    assert list(temporary.iterdir()) == []
+    temporary.rmdir()
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
 @pytest.mark.builder
 @pytest.mark.parametrize(
     ("variables", "message"),
