@@ -10,18 +10,24 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import host_base
+from rehydrator.codecs import wheels
+from tests.support import host_base, isos, stores
 from tests.support.cli import fine
+from tests.support.compressible import compressible
+from tests.support.disks import metal_disk
+from tests.support.releases import ReleaseMaker, sha256
 
 ROOT = Path(__file__).parent.parent
 SOURCE = "https://example.com/source"  # scripts/test-container says the same
@@ -47,10 +53,12 @@ class Container:
         """The entry point of the image, as an engine calls it."""
         return [*self.config["Entrypoint"], *arguments]
 
-    def run(self, *arguments: str, volume: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-        """Run the entry point through buildah."""
+    def run(
+        self, *arguments: str, volume: Path | None = None, place: str = "/out"
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the entry point through buildah, without a network; ``volume`` is mounted at ``place``."""
         options = ["--isolation", "chroot", "--user", f"{USER}:{USER}", "--cap-drop", "all"]
-        options += ["--volume", f"{volume}:/out"] if volume else []
+        options += ["--volume", f"{volume}:{place}"] if volume else []
         return subprocess.run(
             ["unshare", "--net", *self.storage, "run", *options, self.name, "--", *self.command(*arguments)],
             capture_output=True, check=False, timeout=300,
@@ -81,11 +89,10 @@ def runtime(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory)
     return work / "runtime"
 
 
-@pytest.fixture(scope="module")
-def container(runtime: Path, real_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """A container of the image with the store of the committed release."""
-    work = tmp_path_factory.mktemp("container")
-    fine("build", "image", real_store, f"oci:{work / 'image'}", "--base", f"oci:{runtime}:runtime")
+@contextmanager
+def working(base: str, store: Path, work: Path) -> Iterator[Container]:
+    """Put a store on an image and give a container of the whole."""
+    fine("build", "image", store, f"oci:{work / 'image'}", "--base", base)
     storage = ("buildah", "--root", str(work / "storage"), "--runroot", str(work / "run"))
 
     def told(*words: str) -> str:
@@ -99,6 +106,13 @@ def container(runtime: Path, real_store: Path, tmp_path_factory: pytest.TempPath
         told("umount", name)
         told("rm", name)
         subprocess.run(["umount", "--recursive", work / "storage/overlay"], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def container(runtime: Path, real_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """A container of the image with the store of the committed release."""
+    with working(f"oci:{runtime}:runtime", real_store, tmp_path_factory.mktemp("container")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +133,59 @@ def test_labels(container: Container, real_store: Path) -> None:
     assert labels["io.rehydrator.program"] == version
     assert labels["io.rehydrator.architectures"] == "x86_64"
     assert labels["io.rehydrator.seal"] == json.loads((real_store / "store.json").read_text())["seal"]
-    assert "unknown" not in labels.values()
+    assert labels["org.opencontainers.image.title"] == "CoreOS disk images"
+    stream = json.loads((real_store / "stream.json").read_text())
+    assert labels["org.opencontainers.image.created"] == stream["metadata"]["last-modified"]
+    assert labels["io.rehydrator.stream"] == stream["stream"]
+    if (ROOT / ".git").exists():
+        assert re.fullmatch("[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+
+
+def test_the_base_is_that_of_the_argument(runtime: Path) -> None:
+    """Its layers are the first of the image, with what the program adds behind them."""
+    base = runtime.parent / "base"
+    if not base.exists():
+        pytest.skip("the base is elsewhere")
+    ours, bases = diff_ids(runtime, "runtime"), diff_ids(base, "latest")
+    assert ours[: len(bases)] == bases
+    assert len(ours) > len(bases)
+
+
+def diff_ids(layout: Path, tag: str) -> list[str]:
+    """The digests of an image's layers, not compressed, from the base on."""
+    told = subprocess.check_output(["skopeo", "inspect", "--config", f"oci:{layout}:{tag}"])
+    found = json.loads(told)["rootfs"]["diff_ids"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_layers_are_the_store(container: Container, real_store: Path) -> None:
+    """One for the canonical disk, one for all else, readable by anybody."""
+    place = container.root / "usr/share/rehydrator/store"
+    assert {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()} == {
+        path.relative_to(real_store): path.read_bytes() for path in real_store.rglob("*") if path.is_file()
+    }
+
+
+def test_times_and_owners_are_fixed(runtime: Path) -> None:
+    """In what the program adds to the base."""
+    manifest = json.loads(subprocess.check_output(["skopeo", "inspect", "--raw", f"oci:{runtime}:runtime"]))
+    seen = 0
+    for item in manifest["layers"][1:]:
+        with tarfile.open(runtime / "blobs" / item["digest"].replace(":", "/")) as archive:
+            for member in archive:
+                seen += 1
+                assert (member.mtime, member.uname, member.gname) == (0, "", ""), member.name
+    assert seen > 1000
+
+
+def test_it_is_small_and_has_no_virtual_machine(container: Container, runtime: Path) -> None:
+    """Its user is none of the system's."""
+    assert container.config["User"] == "65532:65532"
+    for pattern in ("usr/bin/qemu-*", "usr/bin/gpg", "opt/**/guestfs.py", "usr/lib/python3/dist-packages/guestfs.py"):
+        assert list(container.root.glob(pattern)) == []
+    size = sum(path.stat().st_size for path in (runtime / "blobs/sha256").iterdir())
+    assert size <= 90_000_000
 
 
 def test_the_first_word_is_the_command(container: Container, openstack: str) -> None:
@@ -161,6 +227,57 @@ def test_files_in_a_volume(container: Container, openstack: str, tmp_path: Path)
     assert hashlib.sha256(file.read_bytes()).hexdigest() == openstack
 
 
+def test_live_images_by_the_pinned_codecs(
+    container: Container,
+    tmp_path: Path,
+    need: Callable[..., None],
+    fetched_codecs: Callable[[], Path],
+) -> None:
+    """A live system compressed by a version of libzstd that Python does not have installed in the image."""
+    need("mksquashfs", "genisoimage", "isohybrid", isos.ISOLINUX)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    content = compressible(7, 1_200_000, holes=0)
+    (tree / "file").write_bytes(content)
+    rootfs, image = tmp_path / "rootfs", tmp_path / "live.iso"
+    words = ("-comp", "zstd", "-quiet", "-no-progress", "-noappend")
+    subprocess.run(["mksquashfs", tree, rootfs, *words], check=True, capture_output=True)
+    isos.x86_64(
+        isos.make_tree(tmp_path / "iso", {**isos.FILES, "images/pxeboot/rootfs.img": rootfs.read_bytes()}), image
+    )
+    maker = ReleaseMaker(tmp_path / "release")
+    maker.add("metal", "raw.xz", metal_disk(size=2 << 20) + content + bytes(-len(content) % 4096))
+    maker.add("live-rootfs", "img", rootfs.read_bytes())
+    maker.add("live-iso", "iso", image.read_bytes())
+    store = tmp_path / "live"
+    codecs = {wheels.DIRECTORY_VARIABLE: str(fetched_codecs())}
+    fine("build", "dehydrate", maker.finish(), store, "--level", "1", env=codecs)
+    (record,) = stores.manifest(store, "metal.pxe.rootfs")["layers"]
+    assert record["encoder"].startswith("zstd-1.5.5-")
+    assert "metal.pxe.rootfs" in stores.manifest(store, "metal.iso.disk")["body"]["references"]
+    done = container.run("rehydrate", "-", "--iso", "--store", "/live", volume=store, place="/live")
+    assert done.returncode == 0, done.stderr
+    assert sha256(done.stdout) == sha256(image.read_bytes())
+
+
+def test_the_list_of_software_has_the_system(container: Container, tmp_path: Path) -> None:
+    """The image's own dpkg database; the quick base has none, which is told."""
+    out = tmp_path / "out"
+    out.mkdir()
+    os.chown(out, USER, USER)
+    done = container.run("build", "attest", "/usr/share/rehydrator/store", "/out", "--system", volume=out)
+    status = container.root / "var/lib/dpkg/status"
+    if not status.exists():
+        assert done.returncode == 3
+        assert b"no database of installed packages" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    listed = {item["name"] for item in json.loads((out / "rehydrator.spdx.json").read_bytes())["packages"]}
+    installed = set(re.findall("^Package: (.*)$", status.read_text(), re.MULTILINE))
+    assert {"libc6", "python3"} <= installed < listed
+    assert {"rehydrator", "zstandard"} <= listed
+
+
 def test_errors_reach_the_user(container: Container) -> None:
     done = container.run("rehydrate", "/usr/share", "--disk", "openstack")
     assert done.returncode == 2
@@ -177,6 +294,13 @@ def test_bytecode_is_whole_and_current(container: Container) -> None:
     loaded = [line for line in done.stderr.decode().splitlines() if line.startswith("# code object from ")]
     assert len(loaded) > 100
     assert [line for line in loaded if not line.endswith(".pyc'")] == []
+
+
+def test_checksums_are_those_of_the_c_library(container: Container) -> None:
+    """Without libstdc++ it can't be loaded, and Python's own takes its place, a hundred times slower."""
+    program = "import google_crc32c; print(google_crc32c.implementation)"
+    done = container.confined("/opt/rehydrator/bin/python", "-c", program)
+    assert done.stdout == b"c\n", done.stderr
 
 
 def test_no_second_implementations_and_caches(container: Container) -> None:

@@ -16,7 +16,12 @@ from tests.support import packages
 from tests.support.packages import PACKAGES
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = [ROOT / "scripts/demo", ROOT / "scripts/test", ROOT / ".ci/run", *sorted((ROOT / "scripts/lib").glob("*.sh"))]
+SHELL = b"#!/usr/bin/env bash\n"
+SCRIPTS = [
+    ROOT / ".ci/run",
+    *sorted((ROOT / "scripts/lib").glob("*.sh")),
+    *(path for path in sorted((ROOT / "scripts").iterdir()) if path.is_file() and path.read_bytes().startswith(SHELL)),
+]
 
 
 def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

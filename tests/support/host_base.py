@@ -19,7 +19,10 @@ from rehydrator.oci.c_oci import Execution, ImageConfig, Manifest, MediaType, Ro
 from rehydrator.oci.layout import LayoutWriter
 from rehydrator.oci.stored import gzip_stored
 
-PACKAGES = ("base-files", "bash", "coreutils", "dash", "findutils", "grep", "python3-venv", "sed", "util-linux")
+PACKAGES = (
+    *("base-files", "bash", "coreutils", "dash", "findutils", "grep", "libstdc++6", "python3-venv", "sed"),
+    "util-linux",
+)
 _LEFT_OUT = re.compile(
     r"/usr/(share/(doc|info|lintian|locale|man)|lib/python3/dist-packages|lib/python3[.\d]*/test)/|.*\.pyc$"
 )
