@@ -21,6 +21,7 @@ from rehydrator.osmet.derive import osmet_of, record_of
 from rehydrator.osmet.record import MappingChange, OsmetRecord, TableChanges, changed, changes_between
 from rehydrator.osmet.table import pack, packed_image, read_osmet
 from release_builder import osmet as packer
+from release_builder.bincode import FIXED, VARIABLE
 from tests.support.disks import MIB
 from tests.support.osmets import ARCHITECTURE, DESCRIPTION, Made, make
 
@@ -157,16 +158,17 @@ def test_the_packed_image_is_what_no_mapping_covers() -> None:
 # -- from the disk
 
 
-@pytest.fixture(scope="module", params=[512, 4096])
+@pytest.fixture(scope="module", params=[(512, VARIABLE), (4096, FIXED)])
 def made(request: pytest.FixtureRequest, need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Made:
     need("mkfs.ext4", "mkfs.xfs", "sfdisk", root=True)
-    return make(tmp_path_factory.mktemp("osmet"), request.param)
+    return make(tmp_path_factory.mktemp("osmet"), *request.param)
 
 
 @pytest.mark.oracle
 def test_it_follows_from_its_disk(made: Made) -> None:
     with FileSource(made.osmet) as file, FileSource(made.disk) as disk:
         record = record_of(file, disk, made.osmet)
+        assert record.integers is {512: Integers.VARIABLE, 4096: Integers.FIXED}[record.sector_size]
         assert (record.app_version, record.os_description) == (packer.INSTALLER_VERSION, HEADER.os_description)
         assert record.stream.encoder == "liblzma-0"
         # Of two names for the same extents the packer took another than the lowest; nothing else is kept.

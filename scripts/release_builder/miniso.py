@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bincode import string, varint
+from .bincode import VARIABLE, varint
 from .metadata import digest_file
 from .osmet import INSTALLER_VERSION
 from .tools import BuildError
@@ -86,7 +86,7 @@ def pack(full: Path, minimal: Path) -> None:
         position = sector * _SECTOR + size
     literal.append(content[position:])
     compressed = lzma.compress(b"".join(literal), lzma.FORMAT_XZ, lzma.CHECK_CRC64, preset=9)
-    data = b"MINISO\0\0" + varint(1) + string(INSTALLER_VERSION) + varint(len(table))
+    data = b"MINISO\0\0" + varint(1) + VARIABLE.string(INSTALLER_VERSION) + varint(len(table))
     for entry in table:
         data += b"".join(varint(number) for number in entry)
     data += bytes.fromhex(digest_file(minimal).sha256) + varint(len(compressed)) + compressed

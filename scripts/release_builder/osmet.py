@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .bincode import string, varint
+from .bincode import VARIABLE, Encoding
 from .disk import Extent
 from .metadata import digest_file
 
@@ -116,10 +116,15 @@ def _map_files(disk: Disk) -> tuple[list[Mapping], list[Mapping]]:
     return canonicalize(boot), canonicalize(root)
 
 
-def _encode_partition(extent: Extent, mappings: list[Mapping]) -> bytes:
-    parts = [varint(extent.offset), varint(extent.offset + extent.size), varint(len(mappings))]
+def _encode_header(disk: Disk, description: str, architecture: str, code: Encoding) -> bytes:
+    parts = [b"OSMET\0\0\0", code.u32(1), code.string(INSTALLER_VERSION), code.u32(disk.sector_size)]
+    return b"".join([*parts, code.string(description), code.string(architecture)])
+
+
+def _encode_partition(extent: Extent, mappings: list[Mapping], code: Encoding) -> bytes:
+    parts = [code.u64(extent.offset), code.u64(extent.offset + extent.size), code.u64(len(mappings))]
     for item in mappings:
-        parts += [varint(item.logical), varint(item.physical), varint(item.length), item.object_id]
+        parts += [code.u64(item.logical), code.u64(item.physical), code.u64(item.length), item.object_id]
     return b"".join(parts)
 
 
@@ -137,17 +142,18 @@ def _compress_rest(source: BinaryIO, size: int, skipped: Iterable[Extent], targe
     target.write(compressor.flush())
 
 
-def pack(disk: Disk, description: str, architecture: str, output: Path, *, preset: int = 9) -> None:
+def pack(
+    disk: Disk, description: str, architecture: str, output: Path, *, preset: int = 9, code: Encoding = VARIABLE
+) -> None:
     """Write the osmet file of a disk whose filesystems are mounted read-only; `preset` is xz's, 0 for `--fast`."""
     boot, root = _map_files(disk)
     partitions = ((disk.boot_extent, boot), (disk.root_extent, root))
     checksum = digest_file(disk.image)
     with disk.image.open("rb") as source, output.open("wb") as target:
-        target.write(b"OSMET\0\0\0" + varint(1) + string(INSTALLER_VERSION) + varint(disk.sector_size))
-        target.write(string(description) + string(architecture) + varint(len(partitions)))
+        target.write(_encode_header(disk, description, architecture, code) + code.u64(len(partitions)))
         for extent, mappings in partitions:
-            target.write(_encode_partition(extent, mappings))
-        target.write(bytes.fromhex(checksum.sha256) + varint(checksum.size))
+            target.write(_encode_partition(extent, mappings, code))
+        target.write(bytes.fromhex(checksum.sha256) + code.u64(checksum.size))
         skipped = [
             Extent(extent.offset + item.physical, item.length) for extent, mappings in partitions for item in mappings
         ]
