@@ -83,11 +83,17 @@ selection_options = gathering(
 @click.argument(
     "inputs",
     nargs=-1,
-    required=True,
     metavar="BUILDDIR|STREAM.JSON|REFERENCE…",
     callback=lambda _context, _parameter, words: tuple(map(parse_location, words)),
 )
 @click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--iso",
+    "isos",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A live ISO, which holds the metal disk, too: an input of its own. Repeatable.",
+)
 @selection_options
 @jobs_option("How many files to work on at once. Default: number of processors.")
 @dehydration_options
@@ -97,6 +103,7 @@ selection_options = gathering(
 def dehydrate(
     inputs: tuple[Location, ...],
     store: Path,
+    isos: tuple[Path, ...],
     selection: Selection,
     jobs: int | None,
     settings: flow.Settings,
@@ -109,7 +116,11 @@ def dehydrate(
     a stream metadata file with the downloaded files beside it, or an index of disk images in a registry or an OCI
     layout: HOST/REPOSITORY[:TAG|@DIGEST] or oci:DIRECTORY[:TAG]. Every file's sha256 is checked; every artifact is
     rehydrated from the new store and compared before the store gets its name.
+
+    With --iso the metal disk is made of what a live ISO installs it from, and has the sha256 that is told there.
     """
+    if not inputs and not isos:
+        raise UsageError("no input", hint="Name a build directory, stream metadata, an index, or a live ISO with --iso")
     check_free(store)
     progress = make_progress(style)
     with ExitStack() as stack:
@@ -117,6 +128,7 @@ def dehydrate(
             item if isinstance(item, Path) else stack.enter_context(_fetched(item, selection, progress))
             for item in inputs
         ]
+        given += [stack.enter_context(_unpacked(iso, store, selection, progress)) for iso in isos]
         make_store(read_inputs(given, selection), store, at_once(settings, jobs), form, progress)
 
 
@@ -126,6 +138,12 @@ def _fetched(reference: Reference, selection: Selection, progress: Progress) -> 
     from rehydrator.registry.images import fetched_release  # noqa: PLC0415 - directories need none of it
 
     return fetched_release(reference, access(), selection.has, progress)
+
+
+def _unpacked(iso: Path, store: Path, selection: Selection, progress: Progress) -> AbstractContextManager[Inputs]:
+    from rehydrator.release.live_iso import unpacked_release  # noqa: PLC0415 - other inputs need none of it
+
+    return unpacked_release(iso, store, selection.has, progress)
 
 
 def make_store(inputs: Inputs, store: Path, settings: flow.Settings, form: str, progress: Progress) -> None:

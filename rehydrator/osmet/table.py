@@ -64,13 +64,14 @@ def packed_image(disk: Source, partitions: Iterable[OsmetPartition]) -> Source:
     """Return what the xz stream holds: the disk without the mapped ranges."""
     pieces: list[Piece] = []
     at = 0
-    for kept in _unmapped(disk.size, partitions):
+    for kept in unmapped(disk.size, partitions):
         pieces.append(Piece(at, kept.length, kept.offset))
         at += kept.length
     return Mapped(disk, pieces, at)
 
 
-def _unmapped(size: int, partitions: Iterable[OsmetPartition]) -> Iterator[Extent]:
+def unmapped(size: int, partitions: Iterable[OsmetPartition]) -> Iterator[Extent]:
+    """Yield the ranges of a disk of ``size`` bytes that no mapping covers."""
     at = 0
     for item in partitions:
         for mapping in item.mappings:

@@ -45,7 +45,7 @@ class SquashfsFilesystem(Filesystem):
     """Squashfs. Raises CorruptError and UnsupportedError on opening; after that damage is only reported.
 
     Blocks are compressed: a byte of one depends on all of its content, and where one became larger all that follows
-    lies elsewhere.
+    lies elsewhere. ``files`` is the content of all files.
     """
 
     type = "squashfs"
@@ -53,7 +53,7 @@ class SquashfsFilesystem(Filesystem):
     def __init__(self, source: Source, path: Path = Path()) -> None:
         self.size = source.size
         self.opened = open_file_system(source)
-        self._content = FilesContent(self.opened, path)
+        self.files = FilesContent(self.opened, path)
         self._places = {item.inode_number: item for item in self.opened.plan.files}
 
     @cached_property
@@ -95,8 +95,12 @@ class SquashfsFilesystem(Filesystem):
         if node.file is None:
             return node.target
         size = min(node.size, limit)
-        found = self._places.get(node.inode.base.inode_number) or self._shared.get(_key(node))
-        return bytes(self._content.read(found.place, size)) if found is not None else bytes(size)
+        found = self.placed(node)
+        return bytes(self.files.read(found.place, size)) if found is not None else bytes(size)
+
+    def placed(self, node: Node) -> PlacedFile | None:
+        """Return where the content of a regular file lies in :attr:`files`; None for one that is all zeros."""
+        return self._places.get(node.inode.base.inode_number) or self._shared.get(_key(node))
 
     @cached_property
     def _shared(self) -> dict[tuple[object, ...], PlacedFile]:
