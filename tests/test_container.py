@@ -1,7 +1,8 @@
 """The container: the Containerfile's ``runtime``, built by buildah, a store put on top, and files given back from it.
 
 The base is made of this system's packages, which is quick. ``scripts/test-container`` builds the image from a real
-base, twice, and names it here as ``$REHYDRATOR_TEST_RUNTIME``.
+base, twice, and names it here as ``$REHYDRATOR_TEST_RUNTIME``. The target ``builder`` is not built here;
+``$REHYDRATOR_TEST_BUILDER`` names it.
 """
 
 from __future__ import annotations
@@ -112,6 +113,19 @@ def working(base: str, store: Path, work: Path) -> Iterator[Container]:
 def container(runtime: Path, real_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     """A container of the image with the store of the committed release."""
     with working(f"oci:{runtime}:runtime", real_store, tmp_path_factory.mktemp("container")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def builder(
+    need: Callable[..., None], real_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """The same with the target ``builder``."""
+    need("buildah", "unshare", root=True)
+    layout = os.environ.get("REHYDRATOR_TEST_BUILDER")
+    if not layout:
+        pytest.skip("takes minutes to build; $REHYDRATOR_TEST_BUILDER names one")
+    with working(f"oci:{layout}:builder", real_store, tmp_path_factory.mktemp("builder")) as made:
         yield made
 
 
@@ -308,3 +322,20 @@ def test_no_second_implementations_and_caches(container: Container) -> None:
         path for pattern in ("opt/**/*cffi*", "var/cache/apt/*", "var/log/*") for path in container.root.glob(pattern)
     ]
     assert left == []
+
+
+@pytest.mark.boot
+def test_the_builder_has_a_virtual_machine(builder: Container) -> None:
+    """It makes every disk again, and mounts one, by the appliance in it."""
+    done = builder.run("verify", "--engine", "guestfs", "--progress", "plain")
+    assert done.returncode == 0, done.stderr
+    assert b"made by the driver" in done.stderr
+    done = builder.run("verify", "openstack", "--mount")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.boot
+def test_the_builder_has_what_stores_are_made_with(builder: Container) -> None:
+    for words in (["gpg", "--version"], ["gzip", "--version"], ["unsquashfs", "-help"], ["xz", "--version"]):
+        assert builder.confined(*words).stdout, words
+    assert builder.config["User"] == "65532:65532"
