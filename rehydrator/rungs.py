@@ -22,7 +22,7 @@ from rehydrator.engines.direct import edited_disk
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.fs.erofs.superblock import compressions, is_erofs, read_superblock
 from rehydrator.intake.intake import Content
-from rehydrator.layers.table import LayerRecord, format_of
+from rehydrator.layers.table import LayerRecord, format_for, format_of
 from rehydrator.manifest.schema import (
     CANONICAL,
     BlobRef,
@@ -69,6 +69,11 @@ class Bare(msgspec.Struct, frozen=True):
         """The records of the containers."""
         return [item.record for item in self.taken]
 
+    @property
+    def many_files(self) -> bool:
+        """Whether what is left is the content of many files, which an archive or a file system held."""
+        return bool(self.cuts) or any(format_for(record).inside == "tree" for record in self.layers)
+
 
 class Peeled(msgspec.Struct, frozen=True):
     """An artifact's content and what is left of it; ``proof`` is that of its compressing containers."""
@@ -86,7 +91,7 @@ class Peeled(msgspec.Struct, frozen=True):
     def is_disk(self) -> bool:
         """Whether all containers were taken off and what is left may be a disk."""
         raw = bool(self.bare.taken) or self.content.artifact.content_container in RAW_CONTAINERS
-        return raw and not (self.bare.container or self.bare.cuts)
+        return raw and not (self.bare.container or self.bare.many_files)
 
     @property
     def table(self) -> PartitionTable | None:

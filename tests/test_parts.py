@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from rehydrator import rungs
 from rehydrator.codecs.bincode import Integers
 from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import BytesSource, FileSource, Source
@@ -152,3 +154,21 @@ def test_forged_parts_are_damage(tmp_path: Path, forge: Callable[[Manifest], Man
     assert whole(artifact_source(nested(manifest, 3), Depot(tmp_path, disk))) == metal_disk()[1 << 20 : 2 << 20]
     with pytest.raises(StoreDamagedError, match=words):
         whole(artifact_source(forge(manifest), Depot(tmp_path, disk)))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("kind", "count"), [("raw", 1), ("iso", 0)])
+def test_a_disk_in_an_iso_is_no_base(need: Callable[..., None], tmp_path: Path, kind: str, count: int) -> None:
+    """What lies in an ISO may begin as a partitioned disk does; others are told as edits of disks only."""
+    need("genisoimage")
+    (tmp_path / "tree").mkdir()
+    raw, image = tmp_path / "tree/disk", tmp_path / "image.iso"
+    raw.write_bytes(metal_disk())
+    subprocess.run(["genisoimage", "-quiet", "-o", image, tmp_path / "tree"], check=True)
+    path = {"raw": raw, "iso": image}[kind]
+    file = File(path.name, path.stat().st_size, "0" * 64)
+    artifact = Artifact(Identity("metal", "x86_64", kind, "disk", "44"), path, sha256="")
+    with FileSource(path) as source:
+        peeled = rungs.peel(Content(artifact, file, file, source, temporary=False), BlobWriter(tmp_path))
+        assert bytes(peeled.disk.read(0, raw.stat().st_size)) == raw.read_bytes()
+        assert len(list(rungs.relocated_bases(peeled))) == count
