@@ -188,3 +188,13 @@ def test_the_second_set_up_installs_nothing(tmp_path: Path) -> None:
         stream.write("\n")
     assert setup_of(root).returncode == 0
     assert len(notes.read_text(encoding="utf-8").splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(("--tests", "few"), "--tests needs all, some or none"), (("x",), "unknown argument x")]
+)
+def test_wrong_use_of_newcomer(words: tuple[str, ...], said: str) -> None:
+    done = run(ROOT / "scripts/newcomer", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not done.stdout
