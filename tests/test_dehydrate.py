@@ -225,7 +225,7 @@ def test_two_architectures(tmp_path: Path, qcow2_bytes: Callable[[bytes], bytes]
         assert {item["arch"] for item in listed["artifacts"]} == {made.arch}
     fine("rehydrate", tmp_path / "all", "--disk", "qemu", "--arch", "all", "--store", store)
     assert len(list((tmp_path / "all").iterdir())) == 2
-    assert "of 18 files and artifacts are right" in fine("verify", "--store", store).text
+    assert "of 20 files and artifacts are right" in fine("verify", "--store", store).text
     single = tmp_path / "single"
     fine("build", "dehydrate", root, single, "--arch", "aarch64")
     assert list(stores.index(single)["architectures"]) == ["aarch64"]
