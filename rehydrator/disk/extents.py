@@ -14,6 +14,9 @@ Data: TypeAlias = bytes | memoryview
 
 BLOCK = 4096
 CHUNK = 1 << 20
+# What is copied at once: it stays in a processor's cache, malloc keeps buffers of this size where it gives larger ones
+# back to the kernel, and it mostly lies within one decoded frame. Four times as much takes twice the processor time.
+PIECE = 256 << 10
 _ZERO_BLOCK = bytes(BLOCK)
 _ZERO_CHUNK = bytes(CHUNK)
 
@@ -32,10 +35,10 @@ class Extent(NamedTuple):
 
 def is_zero(data: Data) -> bool:
     """Tell whether all bytes of ``data`` are zero."""
-    raw = bytes(data)  # comparing memoryviews goes byte by byte, comparing bytes is one memcmp
-    if len(raw) == CHUNK:
-        return raw == _ZERO_CHUNK
-    return raw.count(0) == len(raw)
+    if len(data) <= CHUNK:
+        return _ZERO_CHUNK.startswith(data)  # one memcmp and no copy, whatever holds the data
+    view = memoryview(data)
+    return all(_ZERO_CHUNK.startswith(view[at : at + CHUNK]) for at in range(0, len(view), CHUNK))
 
 
 def nonzero_blocks(data: Data, base: int) -> Iterator[Extent]:
@@ -43,14 +46,13 @@ def nonzero_blocks(data: Data, base: int) -> Iterator[Extent]:
 
     ``base`` is the disk offset of ``data`` in bytes and must be a multiple of :data:`BLOCK`.
     """
-    raw = bytes(data)
-    if is_zero(raw):
+    if is_zero(data):
         return
+    raw = bytes(data)
     size = len(raw)
     start = -1
     for at in range(0, size, BLOCK):
-        block = raw[at : at + BLOCK]
-        zero = block == _ZERO_BLOCK if len(block) == BLOCK else not any(block)
+        zero = raw.startswith(_ZERO_BLOCK, at) if at + BLOCK <= size else is_zero(raw[at:])
         if zero and start >= 0:
             yield Extent(base + start, at - start)
             start = -1
