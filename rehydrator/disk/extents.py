@@ -14,9 +14,6 @@ Data: TypeAlias = bytes | memoryview
 
 BLOCK = 4096
 CHUNK = 1 << 20
-# What is copied at once: it stays in a processor's cache, malloc keeps buffers of this size where it gives larger ones
-# back to the kernel, and it mostly lies within one decoded frame. Four times as much takes twice the processor time.
-PIECE = 256 << 10
 _ZERO_BLOCK = bytes(BLOCK)
 _ZERO_CHUNK = bytes(CHUNK)
 

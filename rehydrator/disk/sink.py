@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, Self
 
-from rehydrator.disk.extents import CHUNK, PIECE, Data, chunks
+from rehydrator.disk.extents import CHUNK, Data, chunks
 from rehydrator.disk.source import Source
 from rehydrator.errors import OutputClosedError, OutputError
 
@@ -42,7 +42,7 @@ class Sink(ABC):
 def copy(source: Source, sink: Sink) -> None:
     """Send the whole of ``source`` to ``sink``, passing over its holes."""
     at = 0
-    for offset, length in chunks(source.extents(), PIECE):
+    for offset, length in chunks(source.extents()):
         if offset > at:
             sink.skip(offset - at)
         sink.write(source.read(offset, length))
