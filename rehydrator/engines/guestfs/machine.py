@@ -11,7 +11,8 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -160,7 +161,8 @@ class Machine:
             silent = time.monotonic() - self._console.heard
             return seconds < self._guard.start and (tcg or silent < self._guard.silence)
 
-        self._caller.run(handle.launch, alive)
+        with _temporary_files_in(self._directory.path):
+            self._caller.run(handle.launch, alive)
 
     def call(self, function: Callable[[Handle], T], heard: Callable[[], float] = lambda: 0.0) -> T:
         """Call into the machine. Raises RehydratorError for what libguestfs refuses, and when it takes too long.
@@ -229,6 +231,24 @@ def _socket_room() -> Path:
     """Return where a directory for sockets may be made: their paths are limited to some hundred bytes."""
     usual = tempfile.gettempdir()
     return Path(usual if len(os.fsencode(usual)) <= _MAX_ROOM else _SHORT_ROOM)
+
+
+@contextmanager
+def _temporary_files_in(directory: Path) -> Iterator[None]:
+    """Have what is started meanwhile make its temporary files in ``directory``.
+
+    The emulator's overlay of the appliance (``snapshot=on``) has a name until it is opened; ended in between, the
+    emulator would leave it.
+    """
+    usual = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(directory)
+    try:
+        yield
+    finally:
+        if usual is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = usual
 
 
 def _check_descriptors() -> None:
