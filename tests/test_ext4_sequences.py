@@ -24,6 +24,7 @@ from rehydrator.fs.place import Kind, Place
 from tests.support.boot_disk import make_boot_disk
 from tests.support.explaining import check_account, compare_disks
 from tests.support.ext4_changes import FORMATS, Changes, fill
+from tests.support.mounted import STEADY_EXT4
 from tests.support.one_partition import MIB, START, copied, literals, mounted_partition, partition_file, told
 
 _SEEDS = range(3)
@@ -126,7 +127,7 @@ def test_transactions_go_on_at_the_front(base: Path) -> None:
 def test_a_copy_that_looks_like_a_header_is_escaped(base: Path) -> None:
     """A mount with journalled data puts content into the journal, also such that begins like its own blocks."""
     target = copied(base, "target.raw")
-    with mounted_partition(target, "data=journal") as tree:
+    with mounted_partition(target, f"{STEADY_EXT4},data=journal") as tree:
         (tree / "escaped").write_bytes((JBD2_MAGIC.to_bytes(4, "big") + b"content") * 400)
         sync(tree)
     edits = told(base, target)

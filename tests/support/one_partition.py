@@ -17,7 +17,7 @@ from rehydrator.edits.replay import Replay
 from rehydrator.edits.table import Edit
 from rehydrator.manifest.schema import EditedDisk
 from tests.support.blobs import Blobs
-from tests.support.mounted import loop_device
+from tests.support.mounted import STEADY_EXT4, loop_device
 
 MIB = 1 << 20
 START = 1 * MIB
@@ -41,8 +41,8 @@ def size_of(disk: Path) -> int:
 
 
 @contextmanager
-def mounted_partition(path: Path, options: str = "rw") -> Iterator[Path]:
-    """Mount the partition."""
+def mounted_partition(path: Path, options: str = STEADY_EXT4) -> Iterator[Path]:
+    """Mount the partition, of ext4 unless options for another file system are given."""
     tree = path.with_name(path.name + ".mnt")
     tree.mkdir()
     try:
