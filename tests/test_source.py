@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,32 @@ def test_sparse_file_is_not_read_through(tmp_path: Path) -> None:
     with FileSource(path) as source:
         assert source.nonzero() == ExtentMap([Extent(1 << 40, 3)])
         assert source.read((1 << 40) - 1, 4) == b"\0end"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_without_holes_a_whole_file_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(BLOCK) + b"x")
+    monkeypatch.setattr(os, "lseek", _failing(number))
+    with FileSource(path) as source:
+        assert list(source.extents()) == [Extent(0, BLOCK + 1)]
+        assert source.nonzero() == ExtentMap([Extent(BLOCK, 1)])
+
+
+def test_a_disk_error_is_no_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(os, "lseek", _failing(errno.EIO))
+    with FileSource(path) as source, pytest.raises(InputError, match="Input/output error") as caught:
+        source.nonzero()
+    assert (caught.value.path, caught.value.offset) == (str(path), 0)
+
+
+def _failing(number: int) -> Callable[[int, int, int], int]:
+    def lseek(_fd: int, _at: int, _whence: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return lseek
 
 
 def test_file_truncated_while_open(tmp_path: Path) -> None:

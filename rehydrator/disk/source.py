@@ -6,6 +6,7 @@ a container are all sources; nothing is materialised on the way from one to the 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -151,9 +152,15 @@ class FileSource(Source):
         while end < self.size:
             try:
                 start = os.lseek(self._fd, end, os.SEEK_DATA)
-            except OSError:  # ENXIO: nothing but a hole up to the end of the file
-                return
-            end = min(os.lseek(self._fd, start, os.SEEK_HOLE), self.size)
+                stop = os.lseek(self._fd, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole up to the end of the file
+                    return
+                if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that knows of no holes
+                    yield Extent(end, self.size - end)
+                    return
+                raise InputError(f"its holes can't be found: {error.strerror}", path=self.path, offset=end) from error
+            end = min(stop, self.size)
             yield Extent(start, end - start)
 
     def nonzero(self) -> ExtentMap:
