@@ -13,7 +13,7 @@ import msgspec
 
 from rehydrator.codecs.compressing import Compressor
 from rehydrator.codecs.lzma2 import slots
-from rehydrator.disk.extents import Data
+from rehydrator.disk.extents import CHUNK, PIECE, Data
 from rehydrator.disk.sink import HashSink, Sink, Tee, copy
 from rehydrator.disk.source import Source
 from rehydrator.engines.direct import Engine, artifact_source, edited_disk, shipped_source
@@ -92,7 +92,7 @@ def emit(manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progre
         _emit_published(manifest, depot, [], progress, msgspec.structs.replace(options, bare=False))
     source = artifact_source(manifest, depot, engine=options.engine, without=compressions)
     with progress.task(product_name(manifest, options), source.size) as task, closing(_hash_sink(options)) as sha256:
-        copy(source, Tee(TaskSink(task), sha256, *out))
+        copy(source, Tee(TaskSink(task), sha256, *out), _piece(options))
         task.note = f"sha256 of {manifest.content.name} ok" if options.validate else _NOT_COMPARED
         return sha256.hexdigest()
 
@@ -160,10 +160,10 @@ def file_of(manifest: Manifest, options: Options) -> File:
 def _copy_and_compare(source: Source, expected: File, out: Sequence[Sink], task: Task, options: Options) -> str | None:
     counter = TaskSink(task)
     if not options.validate:
-        copy(source, Tee(counter, *out))
+        copy(source, Tee(counter, *out), _piece(options))
         return None
     with closing(_hash_sink(options)) as sha256:
-        copy(source, Tee(counter, sha256, *out))
+        copy(source, Tee(counter, sha256, *out), _piece(options))
         actual = sha256.hexdigest()
     if actual != expected.sha256:
         raise _mismatch(expected, expected.sha256, actual, "sha256")
@@ -173,6 +173,11 @@ def _copy_and_compare(source: Source, expected: File, out: Sequence[Sink], task:
 def _hash_sink(options: Options) -> HashSink:
     """Return what hashes a file: in a thread of its own unless other files keep the processors busy."""
     return HashSink() if options.jobs == 1 else HashSink(depth=0)
+
+
+def _piece(options: Options) -> int:
+    """Return how much to copy at once: files that are made side by side share decoded frames by going on in step."""
+    return PIECE if options.jobs == 1 else CHUNK
 
 
 def _mismatch(file: File, expected: object, actual: object, what: str) -> MismatchError:

@@ -14,6 +14,9 @@ Data: TypeAlias = bytes | memoryview
 
 BLOCK = 4096
 CHUNK = 1 << 20
+# What one reader copies at once: it stays in a processor's cache between being read and written, and malloc keeps
+# buffers of this size where each larger one may come from the kernel anew.
+PIECE = 128 << 10
 _ZERO_BLOCK = bytes(BLOCK)
 _ZERO_CHUNK = bytes(CHUNK)
 

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, Self
 
-from rehydrator.disk.extents import CHUNK, Data, chunks
+from rehydrator.disk.extents import CHUNK, PIECE, Data, chunks
 from rehydrator.disk.source import Source
 from rehydrator.errors import OutputClosedError, OutputError
 
@@ -39,10 +39,10 @@ class Sink(ABC):
         """Append ``length`` zero bytes, as a hole where the medium has such."""
 
 
-def copy(source: Source, sink: Sink) -> None:
-    """Send the whole of ``source`` to ``sink``, passing over its holes."""
+def copy(source: Source, sink: Sink, piece: int = PIECE) -> None:
+    """Send the whole of ``source`` to ``sink``, at most ``piece`` bytes at once, passing over its holes."""
     at = 0
-    for offset, length in chunks(source.extents()):
+    for offset, length in chunks(source.extents(), piece):
         if offset > at:
             sink.skip(offset - at)
         sink.write(source.read(offset, length))

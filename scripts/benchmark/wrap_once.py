@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import zstandard
 
-from rehydrator.disk.extents import Extent, ExtentMap, chunks
+from rehydrator.disk.extents import PIECE, Extent, ExtentMap, chunks
 from rehydrator.disk.source import FileSource
 from rehydrator.layers.table import LayerRecord, format_of, layer_for
 
@@ -44,7 +44,7 @@ def write(state: Path, raw: Path, file: Path) -> None:
     known = ExtentMap(msgspec.json.decode((state / "map").read_bytes(), type=list[Extent]))
     with FileSource(raw, known) as disk, file.open("wb") as stream:
         wrapped = layer_for(record).wrap(disk, record, tables)
-        for extent in chunks(wrapped.extents()):
+        for extent in chunks(wrapped.extents(), PIECE):
             stream.seek(extent.offset)
             stream.write(wrapped.read(*extent))
         stream.truncate(wrapped.size)
