@@ -133,14 +133,13 @@ def test_selection_refuses_unknown_platforms(text: str, arch: str) -> None:
 
 
 def test_2021_had_disks_of_its_own_for_metal_and_qemu() -> None:
-    (x86_64,) = era2021.of_era([architectures.X86_64], "2021")
+    x86_64, s390x = era2021.of_era([architectures.X86_64, architectures.S390X], "2021")
     parents = {item.name: item.parent for item in x86_64.platforms}
     assert {name for name, parent in parents.items() if parent is platforms.Parent.OWN} == {"metal", "metal4k", "qemu"}
     assert parents["openstack"] is platforms.Parent.QEMU
     assert {item.type_guid[:8] for item in x86_64.partitions if item.name in ("boot", "root")} == {"0FC63DAF"}
     assert era2021.of_era([architectures.X86_64], "osbuild") == [architectures.X86_64]
-    with pytest.raises(tools.BuildError, match="there are x86_64, aarch64"):
-        era2021.of_era([architectures.S390X], "2021")
+    assert [item.name for item in s390x.platforms] == ["metal", "metal4k", "qemu", "ibmcloud", "openstack"]
 
 
 @pytest.mark.parametrize("text", ["armv7hl", "x86_64,amd64", ""])
@@ -482,6 +481,29 @@ def test_clouds_of_2021_are_edits_of_the_relocated_qemu(release_of_2021: Path, t
     del document["body"]["prefix"]  # literals refer to metal's metadata
     stores.rewrite(store, "x86_64/manifests/qemu.qcow2.disk.json", document)
     fails(1, ["can't be decompressed"], "rehydrate", tmp_path / "out", "--disk", "openstack", "--store", store)
+
+
+@pytest.mark.builder
+def test_clouds_of_2021_on_s390x_have_a_bootmap_of_their_own(
+    need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    need("qemu-s390x-static", root=True)
+    options = ["--platforms", "metal,qemu,openstack", "--uncompressed"]
+    release = _built(tmp_path_factory.mktemp("s390x-2021"), "--era", "2021", "--arch", "s390x", *options)
+    store = tmp_path / "store"
+    fine("build", "dehydrate", release, store, "--level", "3", "--progress", "none")
+    listed = json.loads(fine("list", "--arch", "s390x", "--json", "--store", store).text)["artifacts"]
+    found = {item["platform"]: item for item in listed}
+    rungs = {name: item["rung"] for name, item in found.items()}
+    assert rungs == {"metal": "edits", "qemu": "relocated", "openstack": "edits"}
+    told = "\n".join(found["openstack"]["changes"])
+    assert "/bootmap replaced; zipl: parmline = BLS options + ignition.firstboot" in told
+    # What the entry for zipl held, which was removed again.
+    assert 0 < found["openstack"]["literal_bytes"] <= 1024
+    assert f"free space: {found['openstack']['literal_bytes']} literal bytes" in told
+    for name in ("metal", "openstack"):
+        (image,) = release.glob(f"builds/*/s390x/*-{name}.*")
+        fine("check", image)
 
 
 @pytest.mark.builder

@@ -10,6 +10,7 @@ from .architectures import BOOT, ESP, ROOT, Architecture
 from .content import Content
 from .disk import Image, Loops
 from .ostree import Deployment
+from .stage import ZIPL_SECTOR
 from .tools import Runner, Steps
 
 
@@ -83,6 +84,21 @@ def build_raw_image(
     run_on_disk(kit, image, "chattr")
 
 
+def build_own_disk(
+    kit: Kit,
+    architecture: Architecture,
+    content: Content,
+    deployment: Deployment,
+    image: Image,
+    size: int | None,
+    arguments: tuple[str, ...],
+) -> None:
+    """Make a disk that is no sibling of others, bootable; its zipl is told the disk's true sector size."""
+    build_raw_image(kit, architecture, content, deployment, image, size, arguments)
+    if content.zipl:
+        run_zipl(kit, image, content.zipl, sector=image.sector_size)
+
+
 def make_sibling(
     kit: Kit, parent: Image, name: str, platform: str, size: int | None = None, zipl: Path | None = None
 ) -> Image:
@@ -91,15 +107,17 @@ def make_sibling(
     disk.copy_sparse(kit.runner, parent.path, child.path, size)
     run_on_disk(kit, child, "platform", platform=platform)
     if zipl:
-        _run_zipl(kit, child, zipl)
+        run_zipl(kit, child, zipl)
     return child
 
 
-def _run_zipl(kit: Kit, image: Image, zipl: Path) -> None:
-    """Run zipl in a mount cycle of its own, on the whole disk's device.
+def run_zipl(
+    kit: Kit, image: Image, zipl: Path, action: str = "zipl", *, platform: str = "", sector: int = ZIPL_SECTOR
+) -> None:
+    """Run zipl in a mount cycle of its own, on the whole disk's device, with what else the stage `action` does.
 
     Like the image builder this counts the partition's start in the disk's sectors, and yet tells zipl that sectors
-    have 512 bytes: disks with larger ones get a boot record that leads nowhere.
+    have 512 bytes unless `sector` is given: disks with larger ones get a boot record that leads nowhere.
     """
     parts = disk.read_partitions(image.path, image.sector_size)
     with ExitStack() as stack:
@@ -109,6 +127,15 @@ def _run_zipl(kit: Kit, image: Image, zipl: Path) -> None:
         location = parts[BOOT].offset // image.sector_size
         stage.run_stage(
             kit.runner,
-            stage.Request("zipl", str(root), str(boot), source=str(zipl), device=str(whole), location=location),
+            stage.Request(
+                action,
+                str(root),
+                str(boot),
+                platform,
+                str(zipl),
+                sector_size=sector,
+                device=str(whole),
+                location=location,
+            ),
         )
     disk.flush(image.path)

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -35,8 +35,11 @@ from .zipl import Target, Zipl
 
 MOUNTS = Path("/run/osbuild/mounts")
 SYSROOT = Path("/run/appliance/sysroot")
+SYSROOT_SEEN = Path("/sysroot")  # by who runs in the appliance
+_ASIDE = ".orig"
 # What the image builder says whatever the disk, since its manifests leave the option out.
 ZIPL_SECTOR = 512
+_FIRST_BOOT = " ignition.firstboot"
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,14 @@ def stage_zipl(request: Request) -> None:
     with _mounted_root(request.root), _mounted(request.boot, MOUNTS / "boot", "ext4"):
         (entry,) = (MOUNTS / "boot/loader/entries").glob("*.conf")
         text = entry.read_text(encoding="utf-8")
-        kernel, ramdisk = (MOUNTS / entry_field(text, key).lstrip("/") for key in ("linux", "initrd"))
-        parmline = entry_field(text, "options") + " ignition.firstboot"
-        target = Target(request.device, ZIPL_SECTOR, request.location)
-        Zipl(Path(request.source)).run(target, MOUNTS / "boot", kernel, ramdisk, parmline)
+        _run_zipl(request, MOUNTS, text, entry_field(text, "options") + _FIRST_BOOT)
+
+
+def _run_zipl(request: Request, root: Path, entry: str, parmline: str) -> None:
+    """Run zipl on the kernel and the initramfs that the text of an entry names."""
+    kernel, ramdisk = (root / entry_field(entry, key).lstrip("/") for key in ("linux", "initrd"))
+    target = Target(request.device, request.sector_size, request.location)
+    Zipl(Path(request.source)).run(target, root / "boot", kernel, ramdisk, parmline)
 
 
 def stage_secex_mkdir(request: Request) -> None:
@@ -241,24 +248,65 @@ def stage_change_platform(request: Request) -> None:
 
     All filesystems are mounted read-only, then boot is remounted read-write.
     """
-    boot = SYSROOT / "boot"
-    with ExitStack() as stack:
-        stack.enter_context(_mounted(request.root, SYSROOT, "xfs", "ro,nouuid"))
-        stack.enter_context(_mounted(request.boot, boot, "ext4", "ro"))
-        _call("mount", "-o", "remount,rw", boot)
-        # ext4 records the mount point as the opener sees it, which is /sysroot/boot in the appliance.
-        if (child := os.fork()) == 0:
-            status = 1
-            try:
-                os.chroot(SYSROOT.parent)
-                _change_platform(Path("/sysroot/boot"), request.platform)
-                status = 0
-            finally:
-                os._exit(status)
-        _pid, status = os.waitpid(child, 0)
-        if status:
-            raise SystemExit(f"changing the platform to {request.platform} failed")
+    with _appliance_mounts(request):
+        _in_appliance(lambda: _change_platform(SYSROOT_SEEN / "boot", request.platform))
     _call("e2fsck", "-f", "-n", request.boot)
+
+
+def stage_change_platform_zipl(request: Request) -> None:
+    """The same for s390x: zipl in `source` reads an entry that also tells of the first boot, which then goes away."""
+    with _appliance_mounts(request):
+        _in_appliance(lambda: _change_platform(SYSROOT_SEEN / "boot", request.platform))
+        _in_appliance(lambda: _set_aside(SYSROOT_SEEN / "boot"))
+        text = _entry_of(SYSROOT / "boot").read_text(encoding="utf-8")
+        _run_zipl(request, SYSROOT, text, entry_field(text, "options"))
+        _in_appliance(lambda: _put_back(SYSROOT_SEEN / "boot"))
+    _call("e2fsck", "-f", "-n", request.boot)
+
+
+@contextmanager
+def _appliance_mounts(request: Request) -> Iterator[None]:
+    """Mount both file systems as guestfish did."""
+    boot = SYSROOT / "boot"
+    with (
+        _mounted(request.root, SYSROOT, "xfs", "ro,nouuid"),
+        _mounted(request.boot, boot, "ext4", "ro"),
+    ):
+        _call("mount", "-o", "remount,rw", boot)
+        yield
+
+
+def _in_appliance(action: Callable[[], None]) -> None:
+    """Do something in a process that sees the mount point as the appliance does: ext4 records it."""
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            os.chroot(SYSROOT.parent)
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    _pid, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit("changing the platform failed")
+
+
+def _entry_of(boot: Path) -> Path:
+    (entry,) = (boot / "loader/entries").glob("ostree-*.conf")
+    return entry
+
+
+def _set_aside(boot: Path) -> None:
+    entry = _entry_of(boot)
+    text = entry.read_text(encoding="utf-8")
+    entry.rename(f"{entry}{_ASIDE}")
+    options = f"{entry_field(text, 'options')}{_FIRST_BOOT}"
+    entry.write_text(text.replace(entry_field(text, "options"), options), encoding="utf-8")
+
+
+def _put_back(boot: Path) -> None:
+    entry = _entry_of(boot)
+    Path(f"{entry}{_ASIDE}").rename(entry)
 
 
 def stage_squashfs(request: Request) -> None:
@@ -303,6 +351,7 @@ STAGES = {
     "secex-mkdir": stage_secex_mkdir,
     "secex": stage_secex,
     "change-platform": stage_change_platform,
+    "change-platform-zipl": stage_change_platform_zipl,
     "squashfs": stage_squashfs,
     "osmet": stage_osmet,
 }

@@ -16,7 +16,7 @@ from .disk import Image
 from .metadata import Artifact
 from .ostree import Deployment, deploy
 from .platforms import Parent, Platform, Selection, Size
-from .rawimage import Kit, build_raw_image, make_sibling, run_on_disk
+from .rawimage import Kit, build_own_disk, build_raw_image, make_sibling, run_on_disk, run_zipl
 from .tools import BuildError
 from .wrap import Target
 
@@ -157,7 +157,7 @@ class HostWorkshop:
             image = Image(self._kit.work / f"{platform.name}.raw", platform.sector_size)
             architecture, size = self._options.architecture, self._options.size_of(platform.size)
             arguments = (*architecture.disk_arguments, f"ignition.platform.id={platform.platform_id}")
-            build_raw_image(self._kit, architecture, self._content, self._deployment, image, size, arguments)
+            build_own_disk(self._kit, architecture, self._content, self._deployment, image, size, arguments)
         return image
 
     def _secex(self, platform: Platform) -> Image:
@@ -172,7 +172,11 @@ class HostWorkshop:
         with self._kit.steps.step(f"{platform.name}: second edit of qemu"):
             image = Image(self._kit.work / f"{platform.name}.raw")
             disk.copy_sparse(self._kit.runner, self._made["qemu"].path, image.path)
-            run_on_disk(self._kit, image, "change-platform", platform=platform.platform_id)
+            name, zipl = platform.platform_id, self._content.zipl
+            if zipl:
+                run_zipl(self._kit, image, zipl, "change-platform-zipl", platform=name, sector=image.sector_size)
+            else:
+                run_on_disk(self._kit, image, "change-platform", platform=name)
             wanted = self._options.size_of(platform.size)
             if wanted is not None and wanted > image.path.stat().st_size:
                 os.truncate(image.path, wanted)
