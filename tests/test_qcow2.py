@@ -133,13 +133,9 @@ SECRET = ["--object", "secret,id=s,data=geheim"]
 REFUSED: dict[str, tuple[list[list[str]], str]] = {
     "backing file": ([["create", "-f", "qcow2", "-b", "RAW", "-F", "raw", "IMAGE"]], "backing file"),
     "snapshot": ([["convert", "-O", "qcow2", "RAW", "IMAGE"], ["snapshot", "-c", "one", "IMAGE"]], "snapshots"),
-    "luks": (
-        [
-            [
-                "create", "-f", "qcow2", *SECRET,
-                "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "IMAGE", "4M",
-            ]
-        ],
+    # LUKS would do, but qemu-img measures how fast the processor is for it, and gives up on a busy one.
+    "encryption": (
+        [["create", "-f", "qcow2", *SECRET, "-o", "encrypt.format=aes,encrypt.key-secret=s", "IMAGE", "4M"]],
         "encryption",
     ),
     "extended L2": ([["convert", "-O", "qcow2", "-o", "extended_l2=on", "RAW", "IMAGE"]], "EXTENDED_L2"),
