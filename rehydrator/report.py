@@ -79,8 +79,7 @@ class StoreReport(msgspec.Struct, frozen=True):
 def stored_size(manifest: Manifest, store: Store) -> int:
     """Bytes in the store for this artifact: manifest and blobs, and the canonical for the metal disk."""
     index = store.arch(manifest.artifact.arch)
-    position = store.manifests(manifest.artifact.arch).index(manifest)
-    size = index.manifests[position].size + sum(ref.size for ref in manifest.blobs)
+    size = store.manifest_file(manifest).size + sum(ref.size for ref in manifest.blobs)
     if is_canonical(manifest, store):
         size += index.canonical.file.size + sum(ref.size for ref in index.canonical.blobs)
     return size
@@ -166,7 +165,7 @@ def artifact_report(manifest: Manifest, store: Store, *, texts: bool = False) ->
     identity = manifest.artifact
     return ArtifactReport(
         name=manifest.shipped.name,
-        short_name=short_name(manifest),
+        short_name=short_name(manifest.artifact.key),
         key=identity.key,
         platform=identity.platform,
         arch=identity.arch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform as host
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -30,15 +30,16 @@ class Choice(msgspec.Struct, frozen=True):
         return not (self.disks or self.iso or self.pxe or self.everything)
 
 
-def short_name(manifest: Manifest) -> str:
-    """The name by which ``--disk``, ``info`` and ``verify`` know an artifact."""
-    identity = manifest.artifact
-    container = parse_format(identity.format).container
+def short_name(key: str) -> str:
+    """The name by which ``--disk``, ``info`` and ``verify`` know the artifact ``key``: ``platform.format.role``."""
+    platform, _dot, rest = key.partition(".")
+    form, _dot, role = rest.rpartition(".")
+    container = parse_format(form).container
     if container == "pxe":
-        return f"pxe-{identity.role}"
+        return f"pxe-{role}"
     if container == "iso":
         return "iso"
-    return _METAL_4K if container == "4k.raw" else identity.platform
+    return _METAL_4K if container == "4k.raw" else platform
 
 
 def architectures(store: Store, wanted: str | None) -> list[str]:
@@ -61,29 +62,33 @@ def architectures(store: Store, wanted: str | None) -> list[str]:
 
 
 def choose(store: Store, arches: Iterable[str], choice: Choice) -> list[Manifest]:
-    """Return the manifests that a choice means, in store order.
+    """Return the manifests that a choice means, in store order; no others are read.
 
-    A platform that only some of the architectures have is given for those; one that none has is an error.
+    A platform that only some of the architectures have is given for those; one that none has is a UsageError.
     """
-    manifests = [manifest for arch in arches for manifest in store.manifests(arch)]
-    if choice.everything:
-        return manifests
+    keys = {arch: store.keys(arch) for arch in arches}
+    if not choice.everything:
+        keys = _named(keys, _names(choice))
+    return [manifest for arch, found in keys.items() for manifest in store.manifests(arch, found)]
+
+
+def _names(choice: Choice) -> set[str]:
+    """Return the short names, or full keys, of what a choice means."""
     wanted = set(choice.disks)
     if choice.iso:
         wanted.add("iso")
     if choice.pxe:
         wanted |= {"pxe-kernel", "pxe-initramfs", "pxe-rootfs"}
-    return named(manifests, wanted)
+    return wanted
 
 
-def named(manifests: Sequence[Manifest], names: Iterable[str]) -> list[Manifest]:
-    """Return the manifests with one of the short names or full keys. Raises UsageError for a name that none has."""
-    wanted = set(names)
-    found = [item for item in manifests if wanted & {short_name(item), item.artifact.key}]
-    matched = {name for item in found for name in (short_name(item), item.artifact.key)}
+def _named(keys: Mapping[str, Sequence[str]], wanted: set[str]) -> dict[str, list[str]]:
+    """Return the keys of each architecture that have one of the names. Raises UsageError for one that none has."""
+    found = {arch: [key for key in own if wanted & {short_name(key), key}] for arch, own in keys.items()}
+    matched = {name for own in found.values() for key in own for name in (short_name(key), key)}
     missing = sorted(wanted - matched)
     if missing:
-        arches = ", ".join(dict.fromkeys(item.artifact.arch for item in manifests))
-        available = ", ".join(dict.fromkeys(short_name(item) for item in manifests))
+        arches = ", ".join(arch for arch, own in keys.items() if own)
+        available = ", ".join(dict.fromkeys(short_name(key) for own in keys.values() for key in own))
         raise UsageError(f"no artifact {', '.join(missing)} for {arches}", hint=f"There are: {available}")
     return found

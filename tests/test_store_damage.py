@@ -25,6 +25,7 @@ from tests.support.cli import fails, fine, hidden, run
 from tests.support.releases import sha256
 
 QEMU = "qemu.qcow2.xz.disk"
+METAL = "metal.raw.xz.disk"
 CANONICAL = "x86_64/canonical.raw.zst"
 
 
@@ -55,6 +56,21 @@ def test_a_flipped_byte_in_the_canonical(small_store: Path, tmp_path: Path, at: 
     check_verify(small_store, [CANONICAL])
     if at % 2 == 0:
         check_rehydration(small_store, tmp_path / "out", 1, [CANONICAL])
+
+
+def test_one_artifact_needs_no_manifest_of_others(small_store: Path, tmp_path: Path) -> None:
+    stores.manifest_path(small_store, QEMU).unlink()
+    fine("rehydrate", tmp_path / "out", "--disk", "aws", "--store", small_store)
+    assert "aws" in fine("info", "aws", "--store", small_store).text
+    fails(1, [f"{QEMU}.json"], "list", "--store", small_store)
+    fails(1, [f"{QEMU}.json"], "info", "qemu", "--store", small_store)
+
+
+def test_a_manifest_of_another_artifact(small_store: Path, tmp_path: Path) -> None:
+    document = stores.manifest(small_store, METAL)
+    stores.rewrite(small_store, f"x86_64/manifests/{QEMU}.json", document)
+    words = ["is for another artifact", QEMU, METAL]
+    fails(1, words, "rehydrate", tmp_path / "out", "--disk", "qemu", "--store", small_store)
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])

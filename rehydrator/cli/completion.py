@@ -37,9 +37,7 @@ def artifact_names(context: click.Context, _parameter: click.Parameter, incomple
 
     try:
         with Store(_store(context)) as store:
-            return _matching(
-                (short_name(item) for arch in store.architectures for item in store.manifests(arch)), incomplete
-            )
+            return _matching((short_name(key) for arch in store.architectures for key in store.keys(arch)), incomplete)
     except (RehydratorError, OSError):
         return []
 

@@ -15,7 +15,7 @@ from rehydrator.explain.tree import Report
 from rehydrator.layers.table import format_for
 from rehydrator.manifest.schema import CANONICAL, EditedDisk, Manifest, Stored
 from rehydrator.release.formats import parse_format
-from rehydrator.selection import architectures, named
+from rehydrator.selection import Choice, architectures, choose
 from rehydrator.store.files import sha256_file
 from rehydrator.store.reader import Store
 
@@ -26,7 +26,7 @@ def platform(store: Store, name: str, arch: str | None, options: Options) -> Rep
     if len(found) != 1:
         raise UsageError("explain takes one architecture", hint=f"Choose with --arch: {', '.join(found)}")
     (one,) = found
-    manifests = named(store.manifests(one), [name])
+    manifests = choose(store, [one], Choice(disks=(name,)))
     if len(manifests) != 1:
         keys = ", ".join(item.artifact.key for item in manifests)
         raise UsageError(f"platform {name} has several artifacts", hint=f"Name one of: {keys}")

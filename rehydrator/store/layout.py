@@ -33,6 +33,11 @@ def manifest_name(arch: str, key: str) -> str:
     return f"{arch}/manifests/{key}.json"
 
 
+def manifest_key(name: str) -> str:
+    """Return which artifact's the manifest of this path is, as far as the path tells."""
+    return name.rpartition("/")[2].removesuffix(".json")
+
+
 def signature_name(shipped: str) -> str:
     """Name of the file with the detached signature of a shipped file."""
     return f"{shipped}.sig"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,7 @@ from rehydrator.store.blobs import BlobReader, blob_file
 from rehydrator.store.canonical import decode_extents
 from rehydrator.store.depot import Prefix, Signature
 from rehydrator.store.files import check_pinned, check_seal, read_pinned
-from rehydrator.store.layout import INDEX, SIGNATURES, safe_file_name, signature_name
+from rehydrator.store.layout import INDEX, SIGNATURES, manifest_key, safe_file_name, signature_name
 from rehydrator.store.origin import Directory, Origin
 from rehydrator.store.pieces import PieceDigests
 
@@ -50,7 +50,7 @@ class Store:
         self._opening = threading.Lock()  # who works on several artifacts at once opens what they share once
         self._canonicals: dict[str, SeekableSource] = {}
         self._large: dict[str, SeekableSource] = {}
-        self._manifests: dict[str, list[Manifest]] = {}
+        self._manifests: dict[tuple[str, str], Manifest] = {}
 
     @property
     def architectures(self) -> list[str]:
@@ -68,15 +68,21 @@ class Store:
                 hint=f"It has: {', '.join(self.architectures)}",
             ) from None
 
-    def manifests(self, arch: str) -> list[Manifest]:
-        """Return the verified manifests of an architecture in the order of the index."""
-        if arch not in self._manifests:
-            files = self.arch(arch).manifests
-            self._origin.bring(files)
-            self._manifests[arch] = [self._manifest(file, arch) for file in files]
-        return self._manifests[arch]
+    def keys(self, arch: str) -> list[str]:
+        """Return the names of an architecture's artifacts in the order of the index, without reading a manifest."""
+        return [manifest_key(file.name) for file in self.arch(arch).manifests]
 
-    def _manifest(self, file: File, arch: str) -> Manifest:
+    def manifests(self, arch: str, keys: Collection[str] | None = None) -> list[Manifest]:
+        """Return the verified manifests of an architecture, or of the artifacts ``keys``, in the order of the index."""
+        files = {manifest_key(file.name): file for file in self.arch(arch).manifests}
+        wanted = [key for key in files if keys is None or key in keys]
+        self._origin.bring([files[key] for key in wanted if (arch, key) not in self._manifests])
+        for key in wanted:
+            if (arch, key) not in self._manifests:
+                self._manifests[arch, key] = self._manifest(files[key], arch, key)
+        return [self._manifests[arch, key] for key in wanted]
+
+    def _manifest(self, file: File, arch: str, key: str) -> Manifest:
         path = self._origin.local(file)
         data = read_pinned(path, file)
         check_version("the manifest", decode(data, _Version, path).version, MANIFEST_VERSION, path)
@@ -87,14 +93,20 @@ class Store:
             raise StoreDamagedError(
                 "is for another architecture", path=path, expected=arch, actual=manifest.artifact.arch
             )
+        if manifest.artifact.key != key:
+            raise StoreDamagedError("is for another artifact", path=path, expected=key, actual=manifest.artifact.key)
         return manifest
 
     def manifest_by_key(self, arch: str, key: str) -> Manifest:
         """Return the manifest of the artifact ``key``."""
-        for manifest in self.manifests(arch):
-            if manifest.artifact.key == key:
-                return manifest
+        for manifest in self.manifests(arch, {key}):
+            return manifest
         raise StoreDamagedError(f"a manifest refers to artifact {key}, which the store lacks", path=self.name)
+
+    def manifest_file(self, manifest: Manifest) -> File:
+        """Return the file of a manifest of this store."""
+        identity = manifest.artifact
+        return next(file for file in self.arch(identity.arch).manifests if manifest_key(file.name) == identity.key)
 
     def content(self, manifest: Manifest, make: Callable[[], Source]) -> Source:
         """Return what ``make`` opens."""

@@ -20,6 +20,7 @@ NAME = "transfer"
 REGISTRY = "docker-registry"
 _LIMIT = 200_000  # bytes besides the canonical
 _ROLE = "disk"
+_ISO = "iso"  # which has that role, and is no disk of a platform
 _COLUMNS = (
     Column("what", "what"),
     Column("cache", "in the cache"),
@@ -76,7 +77,8 @@ def measure_transfer(bench: Bench, report: Report) -> None:
     """Add the table of transfers; the target is for the disk that takes most besides the canonical."""
     store, _ = bench.store()
     canonical = store.canonical.stat().st_size
-    disks = sorted({entry["platform"] for entry in store.listing.values() if entry["role"] == _ROLE})
+    names = {entry["short_name"] for entry in store.listing.values() if entry["role"] == _ROLE}
+    disks = sorted(names - {_ISO})
     rows: list[dict[str, Cell]] = []
     with _registry(bench, store) as (relay, place):
 

@@ -105,7 +105,7 @@ def _trials(chosen: argparse.Namespace) -> Iterator[Trial]:
 
 
 def _started(manifest: Manifest, image: Path) -> Iterator[Trial]:
-    platform = short_name(manifest)
+    platform = short_name(manifest.artifact.key)
     healthy = check(image, platform).healthy
     sector = LARGE_SECTOR if platform == "metal4k" else 512
     for machine in machines_of(manifest.artifact.arch):
