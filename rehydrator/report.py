@@ -15,11 +15,12 @@ from rehydrator.edits.platform import Platform
 from rehydrator.edits.replay import Replay
 from rehydrator.edits.table import Edit, partition_of
 from rehydrator.edits.words import counted
-from rehydrator.engines.direct import base_source, segments_of
+from rehydrator.engines.direct import base_source, body_source, segments_of
 from rehydrator.errors import RehydratorError
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.layers.iso_record import IsoRecord
 from rehydrator.layers.table import layer_for
+from rehydrator.literals import literal_owners
 from rehydrator.manifest.schema import (
     CANONICAL,
     Body,
@@ -34,12 +35,14 @@ from rehydrator.manifest.schema import (
     notes_of,
 )
 from rehydrator.origins import file_origins
+from rehydrator.release.formats import parse_format
 from rehydrator.selection import short_name
 from rehydrator.store.reader import Store
 
 SCHEMA = 1
 _SHORT_HASH = 12
 _WIDTH = 100
+_LIVE = frozenset({"iso", "pxe"})
 _FILESYSTEMS = {"ext4": "ext4", "xfs": "XFS"}
 
 
@@ -125,11 +128,16 @@ def _part_words(number: int, part: Part) -> Iterator[str]:
 
 
 def _files(manifest: Manifest, store: Store) -> Iterator[str]:
-    """Tell where the files in an image come from."""
+    """Tell where the files in a live image come from, and what on a disk has to be kept literally."""
     record = manifest.layers[-1] if manifest.layers else None
-    if isinstance(record, IsoRecord) and isinstance(manifest.body, Relocated):
-        with suppress(RehydratorError):  # the store's damage is for others to tell
-            yield from file_origins(record, manifest.body, segments_of(manifest.body, store))
+    if not isinstance(manifest.body, Relocated):
+        return
+    with suppress(RehydratorError):  # the store's damage is for others to tell
+        segments = segments_of(manifest.body, store)
+        if isinstance(record, IsoRecord):
+            yield from file_origins(record, manifest.body, segments)
+        elif parse_format(manifest.artifact.format).container not in _LIVE:
+            yield from literal_owners(body_source(manifest, store), segments)
 
 
 def _base_words(body: EditedDisk) -> list[str]:

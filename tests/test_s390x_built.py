@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from rehydrator.checks.finding import Check
 from rehydrator.disk.gpt import Region, read_table
 from rehydrator.disk.source import FileSource
 from rehydrator.explain.owners import DiskOwners
+from rehydrator.literals import NOT_COMPRESSIBLE
 from tests.support.cli import environment, fine
 from tests.support.mounted import loop_device
 from tests.test_boot import errors
@@ -113,6 +115,16 @@ def test_hash_trees_are_not_stored(store: Path, raw: Path) -> None:
     assert "2 hash trees computed from the data" in told["changes"]
     found = partitions(raw)
     assert told["literal_bytes"] < found["boot"].extent.length // 16, "boot's tree alone has more"
+
+
+def test_the_reason_for_what_is_kept_literally_is_told(store: Path) -> None:
+    (told,) = json.loads(fine("info", "qemu-secex", "--store", store, "--json").text)["artifacts"]
+    encrypted = [line for line in told["changes"] if NOT_COMPRESSIBLE in line]
+    assert [re.sub(r"^\d+", "N", line) for line in encrypted] == [
+        f"N literal bytes: p1 se, file data /sdboot, which {NOT_COMPRESSIBLE}"
+    ]
+    by_owner = [line for line in told["changes"] if " literal bytes: " in line]
+    assert sum(int(line.partition(" ")[0]) for line in by_owner) == told["literal_bytes"]
 
 
 def test_manifest_of_an_oci_archive_is_small(store: Path) -> None:
