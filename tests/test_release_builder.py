@@ -22,6 +22,7 @@ from rehydrator.live.embed import EmbedAreas
 from rehydrator.live.minimal import minimal_iso
 from tests.support import stores
 from tests.support.cli import fails, fine
+from tests.test_benchmark import bench, tables
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -477,6 +478,10 @@ def test_clouds_of_2021_are_edits_of_the_relocated_qemu(release_of_2021: Path, t
         assert "told from the disk of qemu.qcow2.disk" in told
         assert f"of platform {name};" in told
     fine("verify", "--store", store)
+    bench(release_of_2021, "--store", store, "--only", "literals", "--work", tmp_path, "--json", tmp_path / "json")
+    rows = tables(tmp_path / "json")["literals"]["rows"]
+    assert {row["artifact"] for row in rows} == {"qemu.qcow2.disk"}
+    assert sum(row["bytes"] for row in rows) == found["qemu"]["literal_bytes"]
     document = stores.manifest(store, "qemu.qcow2.disk")
     del document["body"]["prefix"]  # literals refer to metal's metadata
     stores.rewrite(store, "x86_64/manifests/qemu.qcow2.disk.json", document)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from . import architectures, explaining, live, owners, render, transfer, whole, zipl_edit
+from . import architectures, explaining, literals, live, owners, render, transfer, whole, zipl_edit
 from .context import ROOT, Bench, Settings
 from .engines import measure_engines
 from .errors import BenchError
@@ -48,7 +48,7 @@ EXPERIMENTS = (
 )
 NAMES = (
     *(method.name for method in METHODS),
-    *(_DELTAS, _ARCHITECTURES, _REPLAY, _ZIPL, _SYNTHESIZE, _ENGINES, _WRAP, _ALL, transfer.NAME),
+    *(_DELTAS, _ARCHITECTURES, _REPLAY, _ZIPL, _SYNTHESIZE, _ENGINES, _WRAP, _ALL, transfer.NAME, literals.NAME),
     *(item.name for item in EXPERIMENTS),
 )
 
@@ -139,6 +139,8 @@ def _measure(arguments: argparse.Namespace) -> Report:
             measure_all(bench, report)
         if transfer.NAME in chosen and not missing([transfer.REGISTRY]):
             transfer.measure_transfer(bench, report)
+        if literals.NAME in chosen:
+            literals.measure_literals(bench, report)
         if _ZIPL in chosen and not missing(["sfdisk", "mke2fs"]):
             zipl_edit.measure(bench, report)
         if _ARCHITECTURES in chosen and not missing(["zstd"]):
