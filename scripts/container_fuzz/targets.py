@@ -28,10 +28,10 @@ from rehydrator.live.minimal import minimal_iso
 from rehydrator.live.miniso import minimal_image, read_miniso
 from rehydrator.manifest import text
 from rehydrator.manifest.schema import Manifest
-from rehydrator.osmet.table import pack, read_osmet
 from rehydrator.release.formats import Compression
 
-from . import rebuilt, repair
+from . import osmets, rebuilt, repair
+from .errors import IncompleteError, NotExactError
 from .mutate import Mutator, mutated_json
 from .seeds import SeedMaker, osmet_files
 
@@ -41,14 +41,6 @@ _REPAIR = 0.6
 _DAMAGED_SEEDS = 0.5  # of the inputs of a compression; the others are made anew
 _WHOLE = 0.7  # of these
 _COMPRESSIONS: tuple[Compression, ...] = ("xz", "zip", "gzip")
-
-
-class NotExactError(AssertionError):
-    """A damaged file was accepted, but other bytes came back."""
-
-
-class IncompleteError(AssertionError):
-    """A damaged file was refused, but the error does not tell all that it should."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -96,6 +88,7 @@ def targets(maker: SeedMaker, manifests: list[bytes]) -> Iterator[Target]:
     yield Target("squashfs-owners", inputs["squashfs"], _own)
     yield Target("erofs-owners", _damaged(list(maker.erofs_file_systems()), None), _own)
     yield Target("osmet", _damaged(list(osmet_files()), None), _read_osmet)
+    yield Target("osmet-unpack", _damaged(list(osmet_files()), None), osmets.unpack)
     full = maker.live_iso()
     yield Target("miniso", _damaged([maker.miniso()], None), functools.partial(_unpack_minimal, full))
     yield Target("minimal-iso", _damaged([full], None), lambda data: _look_at(minimal_iso(BytesSource(data))))
@@ -149,10 +142,7 @@ def _told_in_full() -> Iterator[None]:
 
 @_told_in_full()
 def _read_osmet(data: bytes) -> None:
-    osmet = read_osmet(BytesSource(data), _PATH)
-    head = pack(osmet)
-    if len(head) == osmet.xz_offset and read_osmet(BytesSource(head), _PATH) != osmet:
-        raise NotExactError("another table")
+    osmets.read(data)
 
 
 def _layer_parser(item: Format) -> Callable[[bytes], None]:
