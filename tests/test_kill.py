@@ -26,7 +26,7 @@ def test_killed_at_random_moments(
     work.mkdir()
     assert main([str(maker.finish()), "--count", "10", "--every", "5", "--work", str(work)]) == 0
     said = capsys.readouterr().out
-    assert [name for name in NAMES if f"{name}: killed" not in said] == []
+    assert [name for name in NAMES if f"{name}: killed 2 times" not in said] == []
     assert list(work.iterdir()) == []
 
 
@@ -68,6 +68,6 @@ def test_what_is_wrong_is_noticed(
 
 
 def test_a_run_that_fails_is_no_killed_run(tmp_path: Path) -> None:
-    trial = Trial("trial", ("no-such-command",), tmp_path / "target", whole=True, usual=1000.0)
+    trial = Trial("trial", ("no-such-command",), tmp_path / "target", whole=True, within=1000.0)
     with pytest.raises(KillError, match="ended with 2"):
         trial.kill(random.Random(0))

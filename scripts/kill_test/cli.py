@@ -15,6 +15,7 @@ from .trial import KillError, Trial
 
 LOCAL = frozenset({"dehydrate", "rehydrate"})
 REMOTE = frozenset({"push", "pull", "fetch"})
+_MOST_STARTS = 10  # for each kill
 NAMES = sorted(LOCAL | REMOTE)
 
 
@@ -76,6 +77,22 @@ def _trials(chosen: argparse.Namespace, work: Path, stack: ExitStack) -> list[Tr
     return [trial for trial in trials if trial.name in wanted]
 
 
+def _kill(trials: Sequence[Trial], count: int, every: int, choose: random.Random) -> None:
+    """Start the commands in turn until ``count`` of all runs were killed; each runs to its end after ``every`` starts.
+
+    Raises KillError where hardly any run can be killed.
+    """
+    starts = 0
+    while sum(trial.killed for trial in trials) < count:
+        if starts >= _MOST_STARTS * count:
+            raise KillError(f"{starts} runs, and few were killed: they end too soon")
+        min(trials, key=lambda trial: trial.killed).kill(choose)
+        starts += 1
+        if starts % every == 0:
+            for trial in trials:
+                trial.complete()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Kill and judge; return 0, or 1 where something wrong was found."""
     chosen = _parser().parse_args(arguments)
@@ -85,11 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials = _trials(chosen, Path(work), stack)
             for trial in trials:
                 trial.prepare()
-            for number in range(chosen.count):
-                trials[number % len(trials)].kill(choose)
-                if (number + 1) % chosen.every == 0:
-                    for trial in trials:
-                        trial.complete()
+            _kill(trials, chosen.count, chosen.every, choose)
             for trial in trials:
                 trial.complete()
         except KillError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _ON_THE_WAY = (".", "_uploads")  # hidden, and what a registry has got of blobs that are not whole yet
-_MARGIN = 1.1  # kill a little after the usual end, too
+_SOONER, _LATER = 0.7, 1.1  # what a run that went on where others were killed ends after, and a run from the beginning
 
 
 class KillError(Exception):
@@ -35,7 +35,8 @@ class Trial:
     target: Path
     whole: bool
     variables: dict[str, str] = field(default_factory=dict)
-    usual: float = 0.0  # seconds that a run takes
+    usual: float = 0.0  # seconds that a run takes from the beginning
+    within: float = 0.0  # the seconds in which the next run is killed
     digests: dict[str, str] = field(default_factory=dict)
     killed: int = 0
     ended: int = 0
@@ -44,12 +45,15 @@ class Trial:
         """Run the command to its end; remember what it makes and how long it takes."""
         begun = time.monotonic()
         self.finish()
-        self.usual = time.monotonic() - begun
+        self.usual = self.within = time.monotonic() - begun
         self.digests = _digests(self.target)
         self._clear()
 
     def kill(self, choose: random.Random) -> None:
-        """Start the command, kill it with all its processes after a random time, and judge what is there."""
+        """Start the command, kill it with all its processes after a random time, and judge what is there.
+
+        One that comes to its end first, since killed runs did some of its work, is killed sooner the next time.
+        """
         process = subprocess.Popen(
             self._command(),
             stdout=subprocess.DEVNULL,
@@ -58,14 +62,16 @@ class Trial:
             env=os.environ | self.variables,
         )
         try:
-            process.wait(choose.uniform(0, self.usual * _MARGIN))
+            process.wait(choose.uniform(0, self.within))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         _, err = process.communicate()
         if process.returncode == -signal.SIGKILL:
             self.killed += 1
+            self.within = min(self.within * _LATER, self.usual)
         elif process.returncode == 0:
             self.ended += 1
+            self.within *= _SOONER
         else:
             raise KillError(f"{self.name}: ended with {process.returncode}: {err.decode(errors='replace')}")
         self._judge()
@@ -82,6 +88,7 @@ class Trial:
         if left:
             raise KillError(f"{self.name}: the run after kills left {', '.join(map(str, left))}")
         self._clear()
+        self.within = self.usual
 
     def _judge(self) -> None:
         """Compare whatever has a final name with what it should be."""
