@@ -15,7 +15,7 @@ from rehydrator.progress import Progress
 from rehydrator.release.document import MAX_DOCUMENT, read_document
 from rehydrator.release.sources import addresses_of
 from rehydrator.release.stream import Listed
-from rehydrator.release.workdir import Wish, WorkDirectory, start
+from rehydrator.release.workdir import Wish, WorkDirectory, check_place, start
 from rehydrator.store.files import sha256_file
 from rehydrator.store.layout import signature_name
 from rehydrator.transport.client import Client, check_url
@@ -70,6 +70,7 @@ def init(
     stream: str, root: Path, wish: Wish, sources: Mapping[str, list[str]], client: Client, progress: Progress
 ) -> WorkDirectory:
     """Begin a build in ``root`` with the metadata of ``stream``, or bring the one that is there up to date."""
+    check_place(root)
     metadata = metadata_of(stream, sources, client, progress)
     return start(root, metadata.document, metadata.source, wish)
 

@@ -154,6 +154,21 @@ def test_init_from_a_file_and_again(remote: StreamSite, tmp_path: Path) -> None:
     assert not work.exists()
 
 
+def test_init_looks_at_its_place_before_it_fetches(
+    remote: StreamSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    fails(2, ["file/work", "cannot be created"], "build", "init", remote.address, tmp_path / "file" / "work")
+    place = ("--work", tmp_path / "full")
+    fails(2, ["full", "no build begins there"], "build", "run", remote.address, tmp_path / "store", *place)
+    monkeypatch.setattr("os.access", lambda _path, mode, **_: not mode & os.W_OK)
+    fails(2, [f"{tmp_path}: cannot be written to"], "build", "init", remote.address, tmp_path / "a" / "b")
+    assert remote.site.seen == []
+    assert here(tmp_path) == ["file", "full/x"]
+
+
 def test_init_spares_what_is_not_its_own(remote: StreamSite, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
@@ -212,7 +227,10 @@ def test_a_local_document_is_read_within_bounds(tmp_path: Path, path: str) -> No
 
 @pytest.mark.parametrize(
     ("wish", "words"),
-    [(Wish(("s390x",)), "no architecture s390x.*x86_64"), (Wish((), ("aws", "qemu")), "no platform aws.*openstack")],
+    [
+        (Wish(("s390x",)), "no architecture 's390x'.*x86_64"),
+        (Wish((), ("aws", "qemu")), "no platform 'aws'.*openstack"),
+    ],
 )
 def test_wishes_that_cannot_be_met(remote: StreamSite, client: Client, tmp_path: Path, wish: Wish, words: str) -> None:
     with pytest.raises(UsageError, match=words):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -132,11 +133,29 @@ class WorkDirectory:
             self.root.rmdir()
 
 
+def check_place(root: Path) -> None:
+    """Raise UsageError or OutputError where no build can begin or go on in ``root``, before anything is fetched."""
+    try:
+        if (root / STATE).is_file():
+            place = root
+        elif root.is_symlink() or (root.exists() and (not root.is_dir() or any(root.iterdir()))):
+            raise UsageError("exists, and no build begins there", path=root, hint="Name another directory")
+        else:
+            place = next(parent for parent in (root, *root.absolute().parents) if parent.exists())
+    except OSError as error:
+        raise OutputError(f"cannot be used: {error.strerror}", path=root) from error
+    if not place.is_dir():
+        raise OutputError("cannot be created: is below a file", path=root)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError("cannot be written to", path=place, hint="Name a directory that you may write to")
+
+
 def start(root: Path, document: bytes, source: str, wish: Wish) -> WorkDirectory:
     """Make ``root`` the work directory for a stream, or bring the one that it is up to date.
 
-    Raises UsageError where it is a directory of something else, and what :func:`wanted` raises.
+    Raises what :func:`check_place` and :func:`wanted` raise, and UsageError where another stream's build is there.
     """
+    check_place(root)
     path = root / STREAM
     wanted(document, path, wish)
     stream = plain_name(stream_facts(document, path).stream, path)
@@ -150,8 +169,6 @@ def start(root: Path, document: bytes, source: str, wish: Wish) -> WorkDirectory
                 actual=before.stream,
                 hint="'rehydrator build clean' removes it",
             )
-    elif root.is_symlink() or (root.exists() and (not root.is_dir() or any(root.iterdir()))):
-        raise UsageError("exists, and no build begins there", path=root, hint="Name another directory")
     state = BuildState(
         version=BUILD_VERSION,
         stream=stream,
@@ -200,7 +217,9 @@ def _check_there(there: set[str], names: tuple[str, ...], what: str, path: Path)
     missing = sorted(set(names) - there)
     if missing:
         raise UsageError(
-            f"the stream has no {what} {', '.join(missing)}", path=path, hint=f"It has: {', '.join(sorted(there))}"
+            f"the stream has no {what} {', '.join(map(repr, missing))}",
+            path=path,
+            hint=f"It has: {', '.join(sorted(there))}",
         )
 
 
