@@ -73,15 +73,28 @@ def test_layouts_only() -> None:
         ("host:5000/store", RegistryReference("host:5000", "store", "latest")),
         ("docker://there.test/store", RegistryReference("there.test", "store", "latest")),
         ("oci:there.test/store", LayoutReference(Path("there.test/store"))),
-        ("host.test/Store", Path("host.test/Store")),
+        ("there.test/Store", Path("there.test/Store")),
+        ("host/Store", Path("host/Store")),
+        ("./host.test/Store", Path("host.test/Store")),
+        ("Host.test/store:Tag", RegistryReference("Host.test", "store", "Tag")),
     ],
 )
 def test_locations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: Path | RegistryReference | LayoutReference
 ) -> None:
-    (tmp_path / "there.test" / "store").mkdir(parents=True)
+    for name in ("store", "Store"):
+        (tmp_path / "there.test" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert parse_location(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["host.test/Store", "host:5000/Upper:tag", "localhost/a/B", f"host.test/A/b:T@{DIGEST}", "docker://host/B"]
+)
+def test_capitals_are_told_of(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="small letters only"):
+        parse_location(text)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _DIGEST = r"sha256:[0-9a-f]{64}"
+_CAPITALS = "The names of repositories have small letters only; a directory's may begin with ./"
 _REGISTRY = re.compile(
     rf"(?P<host>{_HOST})/(?P<repository>{_PART}(?:/{_PART})*)(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 )
@@ -64,6 +65,7 @@ def parse_reference(text: str) -> Reference:
             "is no reference to something in a registry or OCI layout",
             actual=repr(text),
             expected="HOST/REPOSITORY:TAG, HOST/REPOSITORY@sha256:DIGEST or oci:DIRECTORY:TAG",
+            hint=_CAPITALS if _with_capitals(text) else None,
         )
     tag, digest = found["tag"] or "", found["digest"] or ""
     return RegistryReference(found["host"], found["repository"], tag or ("" if digest else DEFAULT_TAG), digest)
@@ -83,15 +85,29 @@ def parse_location(text: str) -> Location:
     """Return what ``--store`` names: a directory, or a reference.
 
     Without ``docker://`` only what begins with a host is a reference: one with a dot or a port, or ``localhost``; a
-    directory of that name is preferred.
+    directory of that name is preferred. Raises UsageError for a reference with capital letters in its repository.
     """
     if text.startswith((DOCKER, OCI)):
         return parse_reference(text)
     path = Path(text)
-    found = _REGISTRY.fullmatch(text)
+    found = _REGISTRY.fullmatch(_small(text))
     if found is None or path.exists() or not (set(".:") & set(found["host"]) or found["host"] == "localhost"):
         return path
     return parse_reference(text)
+
+
+def _small(text: str) -> str:
+    """Return a reference with small letters in its repository; its host and tag may have others."""
+    host, slash, rest = text.partition("/")
+    repository, mark, after = rest.partition("@")
+    directory, last_slash, name = repository.rpartition("/")
+    name, colon, tag = name.partition(":")
+    return host + slash + (directory + last_slash + name).lower() + colon + tag + mark + after
+
+
+def _with_capitals(text: str) -> bool:
+    """Return whether nothing but capital letters keeps ``text`` from being a reference to a registry."""
+    return _REGISTRY.fullmatch(_small(text.removeprefix(DOCKER))) is not None
 
 
 def _suffix(tag: str, digest: str) -> str:
