@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -109,11 +109,15 @@ def to_directory(
 
 
 def _write_file(path: Path, manifest: Manifest, depot: Depot, progress: Progress, options: Options) -> Written:
-    with FileSink(path, sparse=options.compressor is None) as file:
-        with compressed(file, options.compressor) as sink:
-            sha256 = emit(manifest, depot, [sink], progress, options)
-        progress.check()
-        file.commit()
+    with FileSink(path, sparse=options.compressor is None) as file, ExitStack() as stack:
+        sink = stack.enter_context(compressed(file, options.compressor))
+
+        def finish() -> None:
+            stack.close()
+            progress.check()
+            file.commit()
+
+        sha256 = emit(manifest, depot, [sink], progress, options, finish)
         return Written(str(path), file.size, sha256)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,8 +36,7 @@ def to_directory(
     for manifest in manifests:
         path = directory / minimal_name(manifest)
         with FileSink(path) as sink:
-            _emit(manifest, depot, sink, progress, rootfs_url)
-            sink.commit()
+            _emit(manifest, depot, sink, progress, rootfs_url, sink.commit)
         written.append(Written(str(path), sink.size, None))
     return written
 
@@ -47,11 +46,19 @@ def to_stream(manifest: Manifest, depot: Depot, stream: BinaryIO, progress: Prog
     _emit(manifest, depot, StreamSink(stream, "standard output"), progress, rootfs_url)
 
 
-def _emit(manifest: Manifest, depot: Depot, out: Sink, progress: Progress, rootfs_url: str) -> None:
+def _emit(
+    manifest: Manifest,
+    depot: Depot,
+    out: Sink,
+    progress: Progress,
+    rootfs_url: str,
+    finish: Callable[[], None] = lambda: None,
+) -> None:
     name = minimal_name(manifest)
     with progress.task(name) as task:
         try:
             copy(minimal_iso(artifact_source(manifest, depot), rootfs_url), Tee(TaskSink(task), out))
         except RehydratorError as error:
             raise error.located(name) from error
+        finish()
         task.note = "sha256 ok, then its kernel arguments were changed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -75,30 +75,44 @@ class TaskSink(Sink):
         self._task.advance(length)
 
 
-def emit(manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progress, options: Options) -> str | None:
+def emit(
+    manifest: Manifest,
+    depot: Depot,
+    out: Sequence[Sink],
+    progress: Progress,
+    options: Options,
+    finish: Callable[[], None] = lambda: None,
+) -> str | None:
     """Send an artifact's file to sinks and compare size and digest with the manifest; return the sha256.
 
     That is None where it was not computed. Raises MismatchError when they differ; the caller must then not let the
     output count. Raises UnsupportedError where the shipped file is asked for and the store does not know how to
-    compress it. ``compressor`` is left to the caller.
+    compress it. ``compressor`` is left to the caller. ``finish`` is called once all was compared, before progress says
+    that it is right: a file that is told of has its name.
 
     Where a compression is to be taken off, but only the compressed file has a published sha256, that is made first and
     compared.
     """
     compressions = _compressions(manifest) if options.bare else 0
     if not compressions:
-        return _emit_published(manifest, depot, out, progress, options)
+        return _emit_published(manifest, depot, out, progress, options, finish)
     if options.validate:
         _emit_published(manifest, depot, [], progress, msgspec.structs.replace(options, bare=False))
     source = artifact_source(manifest, depot, engine=options.engine, without=compressions)
     with progress.task(product_name(manifest, options), source.size) as task, closing(_hash_sink(options)) as sha256:
         copy(source, Tee(TaskSink(task), sha256, *out), _piece(options))
+        finish()
         task.note = f"sha256 of {manifest.content.name} ok" if options.validate else _NOT_COMPARED
         return sha256.hexdigest()
 
 
 def _emit_published(
-    manifest: Manifest, depot: Depot, out: Sequence[Sink], progress: Progress, options: Options
+    manifest: Manifest,
+    depot: Depot,
+    out: Sequence[Sink],
+    progress: Progress,
+    options: Options,
+    finish: Callable[[], None] = lambda: None,
 ) -> str | None:
     expected = file_of(manifest, options)
     with progress.task(expected.name, expected.size) as task:
@@ -110,6 +124,7 @@ def _emit_published(
             sha256 = _copy_and_compare(source, expected, out, task, options)
         except RehydratorError as error:
             raise error.located(expected.name) from error
+        finish()
         task.note = "sha256 ok" if options.validate else _NOT_COMPARED
         return sha256
 

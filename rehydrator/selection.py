@@ -90,5 +90,5 @@ def _named(keys: Mapping[str, Sequence[str]], wanted: set[str]) -> dict[str, lis
     if missing:
         arches = ", ".join(arch for arch, own in keys.items() if own)
         available = ", ".join(dict.fromkeys(short_name(key) for own in keys.values() for key in own))
-        raise UsageError(f"no artifact {', '.join(missing)} for {arches}", hint=f"There are: {available}")
+        raise UsageError(f"no artifact {', '.join(map(repr, missing))} for {arches}", hint=f"There are: {available}")
     return found

@@ -317,7 +317,7 @@ def test_the_script_refuses_what_it_can_not_start(
 ) -> None:
     assert boot_test([str(tmp_path)]) == 2
     assert boot_test([str(store), "--disk", "aws"]) == 2
-    assert "no artifact aws" in capsys.readouterr().err
+    assert "no artifact 'aws'" in capsys.readouterr().err
 
 
 def test_emulators_and_firmware_are_listed() -> None:

@@ -179,7 +179,7 @@ def test_against_compression_only(release_dir: Path, real_store: Path, tmp_path:
         (["one.raw"], ["nothing to compare"]),
         (["nowhere.raw", "nowhere.raw"], ["nowhere.raw", "No such file"]),
         (["--against", "nowhere", "one.raw"], ["no rehydrator store here"]),
-        (["--platform", "moon"], ["no artifact moon"]),
+        (["--platform", "moon"], ["no artifact 'moon'"]),
         (["--platform", "qemu", "a.raw", "b.raw"], ["nothing to compare"]),
     ],
 )

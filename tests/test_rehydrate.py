@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from rehydrator.disk.sink import FileSink
+from rehydrator.errors import OutputError
 from tests.support.cli import fails, fine, leftovers, run
 from tests.support.releases import sha256
 
@@ -76,6 +78,19 @@ def test_one_to_standard_output(
     assert ("sha256 ok" in result.err) == ("--skip-validate" not in options)
 
 
+@pytest.mark.parametrize("options", [[], ["--compress", "zstd"]])
+def test_no_file_is_called_right_before_it_has_its_name(
+    real_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("cannot be written: No space left on device", path="qemu")
+
+    monkeypatch.setattr(FileSink, "commit", full)
+    words = ("--disk", "qemu", "--store", str(real_store), "--progress", "plain", *options)
+    assert "sha256 ok" not in fails(2, ["No space left on device"], "rehydrate", tmp_path, *words).err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_several_to_standard_output_are_a_tar(real_store: Path, images: dict[str, dict[str, Any]]) -> None:
     result = fine("rehydrate", "-", "--disk", "qemu", "--disk", "openstack", "--store", real_store)
     with tarfile.open(fileobj=io.BytesIO(result.out), mode="r:") as archive:
@@ -118,13 +133,13 @@ def test_the_store_is_named_by_the_environment_or_the_place(real_store: Path, tm
     ("words", "arguments"),
     [
         (["nothing chosen", "--disk"], ["rehydrate", "OUT"]),
-        (["no artifact nimbus", "openstack"], ["rehydrate", "OUT", "--disk", "nimbus"]),
-        (["no artifact nimbus"], ["rehydrate", "OUT", "--disk", "qemu", "--disk", "nimbus"]),
-        (["no artifact iso"], ["rehydrate", "OUT", "--iso"]),
+        (["no artifact 'nimbus'", "openstack"], ["rehydrate", "OUT", "--disk", "nimbus"]),
+        (["no artifact 'nimbus'"], ["rehydrate", "OUT", "--disk", "qemu", "--disk", "nimbus"]),
+        (["no artifact 'iso'"], ["rehydrate", "OUT", "--iso"]),
         (["pxe-kernel", "pxe-rootfs"], ["rehydrate", "OUT", "--pxe"]),
         (["nothing for architecture riscv64", "x86_64"], ["rehydrate", "OUT", "--all", "--arch", "riscv64"]),
-        (["no artifact nimbus"], ["info", "nimbus"]),
-        (["no artifact nimbus"], ["verify", "nimbus"]),
+        (["no artifact 'nimbus'"], ["info", "nimbus"]),
+        (["no artifact 'nimbus'"], ["verify", "nimbus"]),
     ],
 )
 def test_wrong_choices(real_store: Path, tmp_path: Path, words: list[str], arguments: list[str]) -> None:

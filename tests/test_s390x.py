@@ -125,8 +125,8 @@ def test_architectures_are_chosen(both_store: Path, tmp_path: Path) -> None:
     assert given("openstack", arch="all") == ["openstack.s390x.qcow2", "openstack.x86_64.qcow2"]
     assert given("metal4k", "qemu", arch="all") == ["metal4k.s390x.raw", "qemu.x86_64.qcow2"]
     no_disk = ("rehydrate", tmp_path / "none", "--store", both_store, "--disk")
-    fails(2, ["no artifact qemu for s390x"], *no_disk, "qemu", "--arch", "s390x")
-    fails(2, ["no artifact azure for s390x, x86_64"], *no_disk, "azure", "--arch", "all")
+    fails(2, ["no artifact 'qemu' for s390x"], *no_disk, "qemu", "--arch", "s390x")
+    fails(2, ["no artifact 'azure' for s390x, x86_64"], *no_disk, "azure", "--arch", "all")
     fails(2, ["nothing for architecture ppc64le", "s390x, x86_64"], *no_disk, "qemu", "--arch", "ppc64le")
 
 
