@@ -24,7 +24,7 @@ def test_killed_at_random_moments(
     maker.add("aws", "raw", sibling(metal, 2))
     work = tmp_path / "work"
     work.mkdir()
-    assert main([str(maker.finish()), "--count", "10", "--every", "5", "--work", str(work)]) == 0
+    assert main([str(maker.finish()), "--count", "12", "--every", "6", "--work", str(work)]) == 0
     said = capsys.readouterr().out
     assert [name for name in NAMES if f"{name}: killed 2 times" not in said] == []
     assert list(work.iterdir()) == []

@@ -13,7 +13,7 @@ from pathlib import Path
 from .registry import docker_registry
 from .trial import KillError, Trial
 
-LOCAL = frozenset({"dehydrate", "rehydrate"})
+LOCAL = frozenset({"dehydrate", "rehydrate", "archive"})
 REMOTE = frozenset({"push", "pull", "fetch"})
 _MOST_STARTS = 10  # for each kill
 NAMES = sorted(LOCAL | REMOTE)
@@ -22,9 +22,9 @@ NAMES = sorted(LOCAL | REMOTE)
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kill-test",
-        description="Kill 'build dehydrate', 'rehydrate', 'push', 'pull' and 'rehydrate --store' with a registry at "
-        "random moments with SIGKILL. Nothing wrong may have a final name, and the next run has to make everything and "
-        "clear away what was left.",
+        description="Kill 'build dehydrate', 'rehydrate' to a directory and to an archive, 'push', 'pull' and "
+        "'rehydrate --store' with a registry at random moments with SIGKILL. Nothing wrong may have a final name, and "
+        "the next run has to make everything and clear away what was left.",
     )
     parser.add_argument("builddir", type=Path, metavar="BUILDDIR", help="a coreos-assembler build directory")
     parser.add_argument("--count", type=int, default=200, metavar="N", help="kills in all (default: 200)")
@@ -43,10 +43,12 @@ def _dehydration(builddir: Path, store: Path) -> Trial:
 def _local(builddir: Path, work: Path, store: Path) -> list[Trial]:
     """Return the commands that need no registry."""
     (work / "making").mkdir()
-    words = ("rehydrate", str(work / "images"), "--all", "--arch", "all", "--store", str(store))
+    choice = ("--all", "--arch", "all", "--store", str(store))
+    archive = work / "archives" / "images.tar.zst"
     return [
         _dehydration(builddir, work / "making" / "store"),
-        Trial("rehydrate", words, work / "images", whole=False),
+        Trial("rehydrate", ("rehydrate", str(work / "images"), *choice), work / "images", whole=False),
+        Trial("archive", ("rehydrate", str(archive), *choice), archive.parent, whole=False),
     ]
 
 
