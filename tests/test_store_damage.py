@@ -347,7 +347,7 @@ def test_other_versions(small_store: Path, tmp_path: Path, file: str, form: str,
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": "1.0"}', '{"version": "1.0", "architectures": 5}'])
 def test_an_index_that_is_none(small_store: Path, text: str) -> None:
     (small_store / "store.json").write_text(text)
-    fails(1, ["store.json", "not a valid"], "list", "--store", small_store)
+    assert "valid _" not in fails(1, ["store.json", "not a valid"], "list", "--store", small_store).err
 
 
 def test_a_flipped_key_of_the_index_is_noticed(small_store: Path) -> None:

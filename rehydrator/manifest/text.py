@@ -29,7 +29,7 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except JSON_ERRORS as error:
-        raise CorruptError(f"is not a valid {kind.__name__}: {error}", path=path) from error
+        raise CorruptError(f"is not a valid {kind.__name__.lstrip('_')}: {error}", path=path) from error
 
 
 def _format(value: object, indent: int) -> str:
