@@ -22,6 +22,7 @@ _NO_DRIVERS = (
     "comedi,firmware,hid,hv,infiniband,leds,media,mfd,misc,net,ptp,soundwire,target,thermal,uio,vfio,vhost,xen"
 )
 _NO_FILESYSTEMS = "autofs,cachefiles,ceph,fscache,lockd,netfs,nfs,nfs_common,nfsd,orangefs,smb,sysv,zonefs"
+_UUID = "6e0cb7b4-1c5a-4f0e-9d2f-5b0a3c1d7e90"  # any other than libguestfs chooses at random
 _ROOM = 64 << 20  # the appliance makes directories in its root when it starts
 # Shell patterns in the appliance's root: hardware that no virtual machine has, network, firmware and compiler tools
 _UNUSED = (
@@ -55,6 +56,8 @@ def make(runner: Runner, target: Path) -> None:
         environment = guestfish.machine_environment(runner, work)
         made = work / "made"
         runner.run(PROGRAM, made, env=environment)
+        # The machine that shrinks it has a root file system with the same UUID, by which its kernel finds that one.
+        runner.run("tune2fs", "-U", _UUID, made / "root")
         _shrink(guestfish.Machine(runner, environment), made / "root")
         shrunk = guestfish.Machine(runner, {**environment, "LIBGUESTFS_PATH": str(made)})
         shrunk.run(f"add-drive {_scratch(work)} format:raw\nrun\nmkfs ext4 /dev/sda\nmount /dev/sda /\n")
