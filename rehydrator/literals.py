@@ -60,7 +60,7 @@ def literal_owners(disk: Source, segments: Sequence[Segment]) -> Iterator[str]:
 
 
 def is_dense(disk: Source, literals: Literals) -> bool:
-    """Tell whether compression would leave all of the first MiB of these bytes; less than 64 KiB tell nothing."""
+    """Tell whether compression would leave most of the first MiB of these bytes; less than 64 KiB tell nothing."""
     left = _SAMPLE
     packer = zlib.compressobj(1)
     packed = 0

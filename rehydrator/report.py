@@ -35,14 +35,13 @@ from rehydrator.manifest.schema import (
     notes_of,
 )
 from rehydrator.origins import file_origins
-from rehydrator.release.formats import parse_format
+from rehydrator.release.formats import LIVE_CONTAINERS, parse_format
 from rehydrator.selection import short_name
 from rehydrator.store.reader import Store
 
 SCHEMA = 1
 _SHORT_HASH = 12
 _WIDTH = 100
-_LIVE = frozenset({"iso", "pxe"})
 _FILESYSTEMS = {"ext4": "ext4", "xfs": "XFS"}
 
 
@@ -136,7 +135,7 @@ def _files(manifest: Manifest, store: Store) -> Iterator[str]:
         segments = segments_of(manifest.body, store)
         if isinstance(record, IsoRecord):
             yield from file_origins(record, manifest.body, segments)
-        elif parse_format(manifest.artifact.format).container not in _LIVE:
+        elif parse_format(manifest.artifact.format).container not in LIVE_CONTAINERS:
             yield from literal_owners(body_source(manifest, store), segments)
 
 

@@ -15,6 +15,7 @@ from rehydrator import rungs
 from rehydrator.codecs.bincode import Integers
 from rehydrator.disk.extents import CHUNK
 from rehydrator.disk.source import BytesSource, FileSource, Source
+from rehydrator.engines import direct
 from rehydrator.engines.direct import artifact_source
 from rehydrator.errors import StoreDamagedError
 from rehydrator.intake.intake import Content
@@ -32,6 +33,8 @@ from rehydrator.manifest.schema import (
     literal_bytes,
 )
 from rehydrator.osmet.c_osmet import DIGEST_SIZE, OSMET_MAGIC, Osmet, OsmetFileHeader, OsmetPartition
+from rehydrator.osmet.derive import osmet_of
+from rehydrator.osmet.record import OsmetRecord
 from rehydrator.osmet.table import pack
 from rehydrator.release.artifact import Artifact
 from rehydrator.relocator import Relocator
@@ -112,7 +115,9 @@ def test_what_is_nowhere_else_is_kept_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.oracle
-def test_an_osmet_file_follows_from_the_disk(need: Callable[..., None], tmp_path: Path) -> None:
+def test_an_osmet_file_follows_from_the_disk(
+    need: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need("mkfs.ext4", "mkfs.xfs", "sfdisk", root=True)
     made = make(tmp_path)
     files = [b"x" * 100, made.osmet.read_bytes(), b"y" * 100]
@@ -122,6 +127,19 @@ def test_an_osmet_file_follows_from_the_disk(need: Callable[..., None], tmp_path
         assert [type(part.body) for part in manifest.body.parts] == [Stored, DerivedOsmet, Stored]
         again = msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest)
         assert whole(artifact_source(again, Depot(tmp_path, disk))) == b"".join(files)
+        # Who reads another part does not wait for the table.
+        found: list[OsmetRecord] = []
+
+        def noted(disk: Source, record: OsmetRecord) -> Source:
+            found.append(record)
+            return osmet_of(disk, record)
+
+        monkeypatch.setattr(direct, "osmet_of", noted)
+        archive = artifact_source(again, Depot(tmp_path, disk))
+        assert bytes(archive.read(archive.size - 100, 100)) == b"y" * 100
+        assert found == []
+        assert bytes(archive.read(100, 8)) == OSMET_MAGIC
+        assert len(found) == 1
 
 
 def test_an_osmet_file_of_an_unknown_disk_is_kept(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehydrator.disk.extents import CHUNK
-from rehydrator.disk.sink import FileSink, HashSink, StreamSink, Tee, copy
-from rehydrator.disk.source import FileSource
+from rehydrator.disk.extents import CHUNK, PIECE, Data
+from rehydrator.disk.sink import FileSink, HashSink, Sink, StreamSink, Tee, copy
+from rehydrator.disk.source import BytesSource, FileSource
 from rehydrator.errors import OutputClosedError, OutputError
 from tests.support.cli import hidden
 
@@ -61,6 +61,23 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
         sink.commit()
     assert path.stat().st_size == (1 << 32) + 4
     assert path.stat().st_blocks * 512 < CHUNK
+
+
+@pytest.mark.parametrize(("piece", "most"), [(None, PIECE), (CHUNK, CHUNK)])
+def test_pieces_have_the_size_that_was_asked_for(piece: int | None, most: int) -> None:
+    class Lengths(Sink):
+        def __init__(self) -> None:
+            self.found: list[int] = []
+
+        def write(self, data: Data) -> None:
+            self.found.append(len(data))
+
+        def skip(self, length: int) -> None:
+            raise AssertionError("there are no zeros")
+
+    sink = Lengths()
+    copy(BytesSource(b"x" * (3 * CHUNK + 1)), sink, *([piece] if piece else []))
+    assert (max(sink.found), sum(sink.found)) == (most, 3 * CHUNK + 1)
 
 
 @pytest.mark.parametrize("existing", [None, b"old"])

@@ -11,7 +11,8 @@ Compression: TypeAlias = Literal["none", "xz", "gzip", "zip"]
 _COMPRESSIONS: dict[str, Compression] = {"xz": "xz", "gz": "gzip", "zip": "zip"}
 
 RAW_CONTAINERS = frozenset({"raw", "4k.raw"})
-CONTAINERS = frozenset({"qcow2", "vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive", "iso", "pxe"})
+LIVE_CONTAINERS = frozenset({"iso", "pxe"})  # of the live system's files; all others are around a disk
+CONTAINERS = LIVE_CONTAINERS | {"qcow2", "vmdk", "vhd", "vhdx", "ova", "tar", "ociarchive"}
 
 
 class Format(msgspec.Struct, frozen=True):

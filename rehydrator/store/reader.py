@@ -70,11 +70,15 @@ class Store:
 
     def keys(self, arch: str) -> list[str]:
         """Return the names of an architecture's artifacts in the order of the index, without reading a manifest."""
-        return [manifest_key(file.name) for file in self.arch(arch).manifests]
+        return list(self._files(arch))
+
+    def _files(self, arch: str) -> dict[str, File]:
+        """Return the files of an architecture's manifests by the names of their artifacts, in the index's order."""
+        return {manifest_key(file.name): file for file in self.arch(arch).manifests}
 
     def manifests(self, arch: str, keys: Collection[str] | None = None) -> list[Manifest]:
         """Return the verified manifests of an architecture, or of the artifacts ``keys``, in the order of the index."""
-        files = {manifest_key(file.name): file for file in self.arch(arch).manifests}
+        files = self._files(arch)
         wanted = [key for key in files if keys is None or key in keys]
         self._origin.bring([files[key] for key in wanted if (arch, key) not in self._manifests])
         for key in wanted:
@@ -105,8 +109,7 @@ class Store:
 
     def manifest_file(self, manifest: Manifest) -> File:
         """Return the file of a manifest of this store."""
-        identity = manifest.artifact
-        return next(file for file in self.arch(identity.arch).manifests if manifest_key(file.name) == identity.key)
+        return self._files(manifest.artifact.arch)[manifest.artifact.key]
 
     def content(self, manifest: Manifest, make: Callable[[], Source]) -> Source:
         """Return what ``make`` opens."""

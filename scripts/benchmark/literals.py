@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .context import Bench
+from .files import tree_size
 from .process import run
 from .report import Cell, Column, Report, Table, Target
 
@@ -28,13 +29,15 @@ def measure_literals(bench: Bench, report: Report) -> None:
     store, _ = bench.store()
     command = [bench.python, str(_SCRIPT), str(store.root), store.arch]
     disks: dict[str, dict[str, Any]] = json.loads(run(command, env=bench.environment).output)
-    whole = sum(path.stat().st_size for path in store.root.rglob("*") if path.is_file())
+    whole = tree_size(store.root)
     rows: list[dict[str, Cell]] = []
     for artifact, told in disks.items():
         owners = sorted(told["owners"], key=lambda item: -int(item["packed"]))
-        rest = owners[_SHOWN:]
-        total = {name: sum(int(item[name]) for item in rest) for name in ("bytes", "packed")}
-        for item in [*owners[:_SHOWN], {"name": f"{len(rest)} others", **total}]:
+        shown = owners[:_SHOWN]
+        if rest := owners[_SHOWN:]:
+            total = {name: sum(int(item[name]) for item in rest) for name in ("bytes", "packed")}
+            shown.append({"name": f"{len(rest)} others", **total})
+        for item in shown:
             share = f"{100 * int(item['packed']) / whole:.2f}"
             rows.append(
                 {"artifact": artifact, "owner": item["name"], "bytes": item["bytes"], "packed": item["packed"],

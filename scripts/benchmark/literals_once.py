@@ -16,7 +16,7 @@ from rehydrator.disk.source import Source
 from rehydrator.engines.direct import body_source, segments_of
 from rehydrator.literals import Literals, literals_by_owner
 from rehydrator.manifest.schema import Relocated
-from rehydrator.release.formats import parse_format
+from rehydrator.release.formats import LIVE_CONTAINERS, parse_format
 from rehydrator.relocation.prefix import prefix_source
 from rehydrator.store.canonical import decode_extents
 from rehydrator.store.reader import Store
@@ -46,7 +46,8 @@ def main(place: str, arch: str) -> None:
     with Store(Path(place)) as store:
         for manifest in store.manifests(arch):
             body = manifest.body
-            if not isinstance(body, Relocated) or parse_format(manifest.artifact.format).container in ("iso", "pxe"):
+            live = parse_format(manifest.artifact.format).container in LIVE_CONTAINERS
+            if live or not isinstance(body, Relocated):
                 continue
             disk = body_source(manifest, store)
             compressor = _compressor(store, arch, body)

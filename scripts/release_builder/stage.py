@@ -39,7 +39,7 @@ SYSROOT_SEEN = Path("/sysroot")  # by who runs in the appliance
 _ASIDE = ".orig"
 # What the image builder says whatever the disk, since its manifests leave the option out.
 ZIPL_SECTOR = 512
-_FIRST_BOOT = " ignition.firstboot"
+_FIRST_BOOT = "ignition.firstboot"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def stage_zipl(request: Request) -> None:
     with _mounted_root(request.root), _mounted(request.boot, MOUNTS / "boot", "ext4"):
         (entry,) = (MOUNTS / "boot/loader/entries").glob("*.conf")
         text = entry.read_text(encoding="utf-8")
-        _run_zipl(request, MOUNTS, text, entry_field(text, "options") + _FIRST_BOOT)
+        _run_zipl(request, MOUNTS, text, f"{entry_field(text, 'options')} {_FIRST_BOOT}")
 
 
 def _run_zipl(request: Request, root: Path, entry: str, parmline: str) -> None:
@@ -300,8 +300,7 @@ def _set_aside(boot: Path) -> None:
     entry = _entry_of(boot)
     text = entry.read_text(encoding="utf-8")
     entry.rename(f"{entry}{_ASIDE}")
-    options = f"{entry_field(text, 'options')}{_FIRST_BOOT}"
-    entry.write_text(text.replace(entry_field(text, "options"), options), encoding="utf-8")
+    entry.write_text(append_options(text, (_FIRST_BOOT,)), encoding="utf-8")
 
 
 def _put_back(boot: Path) -> None:

@@ -161,8 +161,11 @@ class Machine:
             silent = time.monotonic() - self._console.heard
             return seconds < self._guard.start and (tcg or silent < self._guard.silence)
 
-        with _temporary_files_in(self._directory.path):
-            self._caller.run(handle.launch, alive)
+        def launch() -> None:
+            with _temporary_files_in(self._directory.path):  # to its end, also where nobody waits for it any more
+                handle.launch()
+
+        self._caller.run(launch, alive)
 
     def call(self, function: Callable[[Handle], T], heard: Callable[[], float] = lambda: 0.0) -> T:
         """Call into the machine. Raises RehydratorError for what libguestfs refuses, and when it takes too long.

@@ -55,6 +55,7 @@ class GuestFS:
         self._server = server[0]
 
     def launch(self) -> None:
+        (Path(os.environ["TMPDIR"]) / "vl.overlay").touch()  # as qemu's, which is ended before it has opened it
         self._qemu = subprocess.Popen([sys.executable, "-S", "-c", _FOR_EVER, self._server])
         with Path(os.environ["FAKE_GUESTFS_PIDS"]).open("a") as stream:
             stream.write(f"{self._qemu.pid} {'tcg' if self._tcg else 'kvm'}\n")
