@@ -38,10 +38,11 @@ def fake(directory: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), [(0, "sda"), (1, "sdb"), (25, "sdz"), (26, "sdaa"), (51, "sdaz"), (52, "sdba"), (701, "sdzz")]
+    ("number", "label"),
+    [(0, "diska"), (1, "diskb"), (25, "diskz"), (26, "diskaa"), (51, "diskaz"), (52, "diskba"), (701, "diskzz")],
 )
-def test_names_of_drives(number: int, name: str) -> None:
-    assert inside.device(number) == Path("/dev") / name
+def test_names_of_drives(number: int, label: str) -> None:
+    assert inside.device(number) == Path("/dev/disk/guestfs") / label
 
 
 def test_an_artifact_comes_out_as_it_went_in() -> None:

@@ -16,7 +16,7 @@ from rehydrator.edits.zipl import Zipl
 from rehydrator.engines.direct import base_source, body_source
 from rehydrator.engines.guestfs.bindings import Handle
 from rehydrator.engines.guestfs.engine import GuestfsEngine, Settlement
-from rehydrator.engines.guestfs.machine import Machine
+from rehydrator.engines.guestfs.machine import DEVICE_INSIDE, Machine
 from rehydrator.engines.guestfs.native_zipl import EMULATOR, NativeZipl, ZiplAccount
 from rehydrator.errors import UnsupportedError
 from rehydrator.manifest.schema import EditedDisk
@@ -107,7 +107,7 @@ def test_zipl_is_told_what_the_build_tells_it(
     [command] = appliance.commands
     assert command.startswith(f"/tmp/{EMULATOR} -L /sysroot/the/deployment /sysroot/the/deployment{program} ")
     assert "ignition.platform.id=openstack ignition.firstboot'" in command
-    assert "--targetbase /dev/sda --targettype SCSI --targetblocksize 512 --targetoffset 2048 2>&1" in command
+    assert f"--targetbase {DEVICE_INSIDE} --targettype SCSI --targetblocksize 512 --targetoffset 2048 2>&1" in command
     assert re.search(r"--image /sysroot/boot/\S+/vmlinuz-\S+ --ramdisk /sysroot/boot/\S+\.img ", command)
     assert appliance.mounted == [("ro,norecovery,nouuid", ROOT, "/"), ("/dev/sda3", "/boot"), ()]
 

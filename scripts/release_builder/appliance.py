@@ -116,7 +116,10 @@ class ApplianceWorkshop:
         (self._top / "request.json").write_text(json.dumps(arguments), encoding="utf-8")
         python = Path(sys.executable).resolve()
         lines = [f"add-drive {_quoted(self._top / 'scratch.img')} format:raw discard:besteffort"]
-        lines += [f"add-drive {_quoted(self._path(name))} format:raw discard:besteffort" for name in disks]
+        lines += [
+            f"add-drive {_quoted(self._path(name))} format:raw discard:besteffort label:{drive_label(index)}"
+            for index, name in enumerate(disks)
+        ]
         lines += [
             "set-memsize 2048", "run", "-modprobe loop", "-modprobe xfs",
             "mkfs ext4 /dev/sda", "mount-options user_xattr /dev/sda /",
@@ -128,6 +131,16 @@ class ApplianceWorkshop:
         if options.selection.live:
             lines.append(f"copy-out {BUILD}/{LIVE} {_quoted(self._top)}")
         return "\n".join(lines) + "\n"
+
+
+def drive_label(index: int) -> str:
+    """Return the label of the drive for the disk with this number; labels have letters only (guestfs(3))."""
+    letters = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        letters = chr(ord("a") + rest) + letters
+    return f"disk{letters}"
 
 
 def _artifact(item: dict[str, object]) -> Artifact:

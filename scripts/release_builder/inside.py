@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .appliance import BUILD, LIVE, RESULT, as_json
+from .appliance import BUILD, LIVE, RESULT, as_json, drive_label
 from .architectures import by_names
 from .content import Packages
 from .disk import Loops
@@ -27,13 +27,12 @@ _CHUNK = 1 << 20
 
 
 def device(index: int) -> Path:
-    """Return the device of a drive by its number; the scratch disk is number 0."""
-    letters = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return Path(f"/dev/sd{letters}")
+    """Return the device of a drive by its number.
+
+    By its label: kernels look for several drives at once, so that /dev/sdb may be any of them, also the appliance's
+    own root. guestfish itself translates such names; programs in the appliance can't.
+    """
+    return Path("/dev/disk/guestfs") / drive_label(index)
 
 
 def _data(descriptor: int) -> Iterator[tuple[int, int]]:
@@ -80,7 +79,7 @@ def _make(request: dict[str, Any]) -> dict[str, object]:
     workshop = HostWorkshop(options, kit, _packages(request["packages"], top / "packages"))
     commit = workshop.prepare()
     sizes = {}
-    drives = {name: device(index + 1) for index, name in enumerate(request["disks"])}
+    drives = {name: device(index) for index, name in enumerate(request["disks"])}
     for platform in options.selection.platforms:
         image = workshop.disk(platform)
         copy_to_device(image.path, drives[platform.name])

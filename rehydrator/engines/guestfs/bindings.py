@@ -35,7 +35,7 @@ class Handle(Protocol):
         """Call ``cb`` for events."""
 
     def add_drive_opts(
-        self, filename: str, *, readonly: int, format: str, protocol: str, server: Sequence[str]
+        self, filename: str, *, readonly: int, format: str, protocol: str, server: Sequence[str], label: str
     ) -> None:
         """Add a drive."""
 

@@ -30,7 +30,11 @@ from rehydrator.errors import RehydratorError, UnsupportedError
 from rehydrator.progress import Cancelled
 
 T = TypeVar("T")
-DEVICE = "/dev/sda"
+DEVICE = "/dev/sda"  # as libguestfs calls it
+_LABEL = "rehydrator"
+# As programs in the appliance must call it: its kernel looks for its drives at once, so that /dev/sda may be the
+# appliance's own root. libguestfs translates the names that it is given.
+DEVICE_INSIDE = f"/dev/disk/guestfs/{_LABEL}"
 BACKEND_SETTINGS = "LIBGUESTFS_BACKEND_SETTINGS"
 _CONSOLE_LINES = 12
 _CLOSING = 20.0  # seconds for libguestfs to clean up behind a machine that has ended
@@ -155,7 +159,8 @@ class Machine:
             handle.set_path(str(self._appliance))
         handle.set_verbose(1)
         handle.set_event_callback(self._console.hear, bindings.EVENT_APPLIANCE | bindings.EVENT_LIBRARY)
-        handle.add_drive_opts("/", readonly=0, format="raw", protocol="nbd", server=[f"unix:{self._export.path}"])
+        server = [f"unix:{self._export.path}"]
+        handle.add_drive_opts("/", readonly=0, format="raw", protocol="nbd", server=server, label=_LABEL)
 
         def alive(seconds: float) -> bool:
             silent = time.monotonic() - self._console.heard

@@ -21,7 +21,7 @@ from rehydrator.disk.gpt import Region, read_table
 from rehydrator.disk.source import Source, Window
 from rehydrator.edits.zipl import Zipl
 from rehydrator.engines.guestfs.bindings import Handle
-from rehydrator.engines.guestfs.machine import DEVICE, Machine
+from rehydrator.engines.guestfs.machine import DEVICE, DEVICE_INSIDE, Machine
 from rehydrator.errors import CorruptError, UnsupportedError
 from rehydrator.fs.ext4.ext4 import Ext4
 from rehydrator.fs.xfs.geometry import is_xfs
@@ -103,7 +103,7 @@ class _Wish(msgspec.Struct, frozen=True):
             [
                 *(_IN_MACHINE, "-L", f"{_SYSROOT}{tree}", f"{_SYSROOT}{program}"),
                 *("--target", f"{_SYSROOT}{_BOOT}", "--image", self.kernel, "--ramdisk", self.ramdisk),
-                *("--parameters", self.parmline, "--targetbase", DEVICE, "--targettype", "SCSI"),
+                *("--parameters", self.parmline, "--targetbase", DEVICE_INSIDE, "--targettype", "SCSI"),
                 *("--targetblocksize", str(self.sector), "--targetoffset", str(self.start)),
             ]
         )
