@@ -53,6 +53,28 @@ def packed_file(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give the numbers of the frames that are decoded whole, as they are."""
+    numbers: list[int] = []
+    whole = SeekableSource._decode
+
+    def counted(source: SeekableSource, index: int) -> bytes:
+        numbers.append(index)
+        return whole(source, index)
+
+    monkeypatch.setattr(SeekableSource, "_decode", counted)
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def many_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a file of forty frames, of 100,000 bytes with their number each."""
+    path = tmp_path_factory.mktemp("seekable") / "many.zst"
+    path.write_bytes(packed([bytes([number]) * 100_000 for number in range(40)]))
+    return path
+
+
 def read_whole(path: Path) -> bytes:
     with_threads = SeekableSource(FileSource(path), threads=2)
     try:
@@ -98,18 +120,8 @@ def test_reads_in_any_order_from_one_source(packed_file: Path, content: bytes) -
     source.close()
 
 
-def test_short_reads_decode_no_more_than_they_need(
-    packed_file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_reads_decode_no_more_than_they_need(packed_file: Path, content: bytes, decoded: list[int]) -> None:
     """Edits look into a few places of a disk: no frame is decoded to its end for them, none ahead of them."""
-    decoded: list[int] = []
-    whole = SeekableSource._decode
-
-    def counted(source: SeekableSource, index: int) -> bytes:
-        decoded.append(index)
-        return whole(source, index)
-
-    monkeypatch.setattr(SeekableSource, "_decode", counted)
     source = SeekableSource(FileSource(packed_file), threads=2)
     for at in (FRAME + 5, 2 * FRAME + 70_000, FRAME, 3 * FRAME - 9):
         assert bytes(source.read(at, 9)) == content[at : at + 9]
@@ -117,6 +129,42 @@ def test_short_reads_decode_no_more_than_they_need(
     assert bytes(source.read(FRAME, 1 << 20)) == content[FRAME : FRAME + (1 << 20)]
     assert bytes(source.read(FRAME + 7, 9)) == content[FRAME + 7 : FRAME + 16]
     assert decoded[0] == 1
+    source.close()
+
+
+@pytest.mark.parametrize("length", [9, 70_000])
+def test_who_comes_back_finds_frames_kept(many_frames: Path, decoded: list[int], length: int) -> None:
+    """Files are not read in the order in which a disk has them: few of 25 frames around are decoded more than twice."""
+    source = SeekableSource(FileSource(many_frames), threads=1)
+    for _ in range(20):
+        for number in (*range(0, 39, 3), *range(1, 37, 3)):
+            at = number * 100_000 + 5
+            assert bytes(source.read(at, length)) == bytes([number]) * length
+    assert len(decoded) <= 3 * 25
+    source.close()
+
+
+def test_who_reads_on_keeps_few_frames(many_frames: Path, decoded: list[int]) -> None:
+    source = SeekableSource(FileSource(many_frames), threads=1)
+    for _ in range(2):
+        for number in range(40):
+            assert bytes(source.read(number * 100_000, 100_000)) == bytes([number]) * 100_000
+            assert len(source._cache) <= 7
+        assert len(source._cache) == 1
+    assert sorted(decoded) == sorted([*range(40), *range(40)])
+    source.close()
+
+
+def test_frames_are_looked_into_anew_for_each_disk(many_frames: Path, decoded: list[int]) -> None:
+    """Reading on to the end ends a disk: the next one's edits look into the same places."""
+    source = SeekableSource(FileSource(many_frames), threads=1)
+    for _ in range(3):
+        for number in (30, 3, 20):
+            assert bytes(source.read(number * 100_000 + 7, 5)) == bytes([number]) * 5
+        assert not decoded
+        for number in range(40):
+            source.read(number * 100_000, 100_000)
+        decoded.clear()
     source.close()
 
 

@@ -37,6 +37,8 @@ Pieces: TypeAlias = Iterator[Data]
 _MAX_FRAMES = 0x8000000  # limit of the format
 _SHORT = 64 << 10  # reads below this are a look at something; whoever copies reads more at once
 _OPENINGS = 12  # more frames than the edits of one disk look into
+_AROUND = 5  # frames that are kept besides those made ahead
+_MAX_KEPT = 32  # frames that are kept for who comes back to them, 64 MiB
 _local = threading.local()
 
 
@@ -194,8 +196,10 @@ class SeekTable:
 class SeekableSource(Source):
     """Random access to the content of a seekable zstd file.
 
-    Sequential readers are served ahead by ``threads`` decoders; memory is bounded by ``threads + 6`` frames. A short
-    read somewhere else decodes a frame only up to there, which a dozen of frames remember until one is read whole.
+    Sequential readers are served ahead by ``threads`` decoders; ``threads + 6`` frames are kept, and up to 32 for a
+    reader who comes back to frames that were kept no longer, until somebody reads on to the end. A short read somewhere
+    else decodes a frame only up to there, which a dozen of frames remember until one is read whole; a frame that would
+    be decoded so a second time is read whole.
     ``known`` is the exact map of non-zero blocks: frames outside of it are never read. ``prefix`` is what the frames
     refer to; it is read when the first of them is. ``file`` is closed with this.
     """
@@ -221,6 +225,9 @@ class SeekableSource(Source):
         self._lock = threading.Lock()
         self._cache: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._openings: OrderedDict[int, _Opening] = OrderedDict()
+        self._keep = self._ahead + _AROUND
+        self._dropped: OrderedDict[int, None] = OrderedDict()  # frames that are kept no longer, the last ones
+        self._opened: set[int] = set()  # frames that were decoded in part
         self._last = -1
         self._last_frame = len(self._table.content_offsets) - 2
 
@@ -266,8 +273,12 @@ class SeekableSource(Source):
         with self._lock:
             if index in self._cache or (self._last >= 0 and index - self._last in (0, 1)):
                 return None
-            opening = self._openings.get(index) or _Opening(self._compressed(index), self._prefix())
-            self._openings[index] = opening
+            opening = self._openings.get(index)
+            if opening is None:
+                if index in self._opened:
+                    return None
+                opening = self._openings[index] = _Opening(self._compressed(index), self._prefix())
+                self._opened.add(index)
             self._openings.move_to_end(index)
             if len(self._openings) > _OPENINGS:
                 self._openings.popitem(last=False)
@@ -288,17 +299,35 @@ class SeekableSource(Source):
                 self._openings.clear()
                 self._last = index
                 following = range(index + 1, index + 1 + self._ahead) if sequential else range(0)
+                if index in self._dropped:
+                    self._keep = min(2 * self._keep, max(_MAX_KEPT, self._ahead + _AROUND))
                 for at in (index, *(at for at in following if self._wanted(at))):
                     if at in self._cache:
                         self._cache.move_to_end(at)
                     else:
                         self._cache[at] = self._pool.submit(self._decode, at)
                 self._cache.move_to_end(index)
-                keep = self._ahead + 5 if index < self._last_frame else 1  # read to the end: a store has many sources
-                while len(self._cache) > keep:
-                    self._cache.popitem(last=False)
+                if sequential and index == self._last_frame:
+                    self._forget_but(index)
+                self._drop()
             result = self._cache[index]
         return result.result()
+
+    def _drop(self) -> None:
+        """Keep no more frames than are wanted."""
+        while len(self._cache) > self._keep:
+            dropped, _ = self._cache.popitem(last=False)
+            self._dropped[dropped] = None
+            self._dropped.move_to_end(dropped)
+            if len(self._dropped) > _MAX_KEPT:
+                self._dropped.popitem(last=False)
+
+    def _forget_but(self, index: int) -> None:
+        """Keep one frame, and begin anew: somebody read to the end, and a store has many files like this one."""
+        self._cache = OrderedDict({index: self._cache[index]})
+        self._dropped.clear()
+        self._opened.clear()
+        self._keep = self._ahead + _AROUND
 
     def read(self, offset: int, length: int) -> Data:
         """Decode the frames that the range needs; zero parts by the known map cost nothing."""
