@@ -93,6 +93,8 @@ def _kill(trials: Sequence[Trial], count: int, every: int, choose: random.Random
         if starts % every == 0:
             for trial in trials:
                 trial.complete()
+            killed = sum(trial.killed for trial in trials)
+            print(f"{starts} runs, {killed} of {count} kills: nothing wrong so far", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
