@@ -22,6 +22,7 @@ from rehydrator.store.depot import Depot, Signature
 from rehydrator.together import Keeping, side_by_side
 
 _TAR = ".tar"
+_SHORT = frozenset({".tgz", ".txz", ".tzst", ".tbz", ".tbz2", ".zip"})  # hardly anybody names a directory so
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -73,7 +74,8 @@ class Archive(msgspec.Struct, frozen=True):
 def archive_at(dest: Path, compressor: Compressor | None) -> Archive | None:
     """Return the archive that ``dest`` names, None where that is a directory.
 
-    A name that ends with .tar gets the compressor's suffix, one with the suffix of a compressor has it used.
+    A name that ends with .tar gets the compressor's suffix, one with the suffix of a compressor has it used. Raises
+    UsageError for the name of another kind of archive.
     """
     if dest.is_dir():
         return None
@@ -84,6 +86,9 @@ def archive_at(dest: Path, compressor: Compressor | None) -> Archive | None:
             if compressor not in {None, told}:
                 raise UsageError("the archive's name is that of another compressor", path=dest, actual=compressor)
             return Archive(dest, told)
+    if dest.suffixes[-2:-1] == [_TAR] or dest.suffix in _SHORT:
+        names = ", ".join(_TAR + told.suffix for told in Compressor)
+        raise UsageError("an archive with this name can't be written", path=dest, expected=f"{_TAR}, {names}")
     return None
 
 

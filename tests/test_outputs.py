@@ -205,6 +205,8 @@ def test_large_files_and_long_names_have_headers(name: str, size: int) -> None:
         (["only one of"], ["OUT", "--compressed", "--compress", "xz"]),
         (["only one of"], ["OUT", "--decompress", "--compress", "gzip"]),
         (["another compressor"], ["OUT/a.tar.xz", "--compress", "zstd"]),
+        (["a.tar.bz2: an archive with this name can't be written"], ["OUT/a.tar.bz2"]),
+        (["a.tgz: an archive with this name can't be written", ".tar.gz"], ["OUT/a.tgz"]),
         (["/dev/full: is there, and no directory"], ["/dev/full/a.tar"]),
         (["the destination is empty"], [""]),
         (["/dev/null: is there, and no directory"], ["/dev/null"]),
