@@ -15,12 +15,12 @@ Work: TypeAlias = Callable[[], T]
 
 
 @functools.cache
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
     """The threads that all readers share, one per processor: zlib releases the interpreter lock."""
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "deflate")
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has none of the threads
+os.register_at_fork(after_in_child=pool.cache_clear)  # a fork has none of the threads
 
 
 class ReadAhead(Generic[T]):
@@ -45,7 +45,7 @@ class ReadAhead(Generic[T]):
             self._last = number
             for at in range(number, min(number + following + 1, self._count)):
                 if at not in self._made:
-                    self._made[at] = _pool().submit(self._prepare(at))
+                    self._made[at] = pool().submit(self._prepare(at))
             made = self._made[number]
             self._made.move_to_end(number)
             while len(self._made) > 2 * self._ahead + 1:
@@ -61,7 +61,7 @@ def in_order(works: Iterable[Work[T]], ahead: int) -> Generator[T, None, None]:
     running: deque[Future[T]] = deque()
     try:
         for work in works:
-            running.append(_pool().submit(work))
+            running.append(pool().submit(work))
             if len(running) > ahead:
                 yield running.popleft().result()
         while running:

@@ -35,6 +35,10 @@ class Source(ABC):
         """Return the exact map of blocks that hold a non-zero byte, a function of the bytes alone."""
         return ExtentMap(scan(self, self.extents()))
 
+    def near(self, offset: int) -> int:
+        """Return a number for sorting: places with numbers close to each other are cheaper to read together."""
+        return offset
+
 
 def scan(source: Source, ranges: Iterable[Extent]) -> Iterator[Extent]:
     """Read ``ranges`` of ``source`` and yield the runs of blocks in them that are not zero."""
@@ -223,6 +227,10 @@ class Window(Source):
     def read(self, offset: int, length: int) -> Data:
         """Read through to the inner source."""
         return self._inner.read(self._start + offset, length)
+
+    def near(self, offset: int) -> int:
+        """Return what the inner source says."""
+        return self._inner.near(self._start + offset)
 
     def extents(self) -> Iterator[Extent]:
         """Yield the parts of the inner extents that lie in the window."""

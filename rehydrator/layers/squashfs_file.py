@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from rehydrator.codecs.deflate_pool import ReadAhead, Work, in_order
+from rehydrator.codecs.batches import Batches, Prepared
+from rehydrator.codecs.deflate_pool import Work, in_order
 from rehydrator.codecs.patches import Patches
 from rehydrator.disk.composed import Joined
 from rehydrator.disk.extents import Data, Extent
@@ -35,6 +36,9 @@ from rehydrator.layers.packed import ahead_for
 from rehydrator.layers.squashfs_codec import BlockEncoder, encoder
 from rehydrator.layers.squashfs_record import SquashfsRecord
 
+# Bytes of compressed blocks that are made in advance, and twice that are held: the larger, the less often a canonical
+# is decoded for a file system that has its files in another order.
+_BATCH = 128 << 20
 _UNCOMPRESSED: dict[TableName, Flag] = {
     "inodes": Flag.UNCOMPRESSED_INODES,
     "directories": Flag.UNCOMPRESSED_INODES,
@@ -200,7 +204,9 @@ class DataArea(Source):
             gaps += gap.length
         self._parts = sorted(parts, key=lambda part: part.start)
         longest = max((block.length for block in plan.blocks), default=1)
-        self._made = ReadAhead(len(plan.blocks), self._prepare, ahead=ahead_for(longest))
+        costs = [block.size + (block.length if len(block.pieces) > 1 else 0) for block in plan.blocks]
+        ahead = ahead_for(longest)
+        self._made = Batches(costs, self._batch, self._prepare, ahead=ahead, most=_BATCH)
 
     def extents(self) -> Iterator[Extent]:
         """Yield all of it."""
@@ -222,10 +228,27 @@ class DataArea(Source):
             offset, length, index = offset + step, length - step, index + 1
         return b"".join(found)
 
+    def _batch(self, numbers: range) -> Iterator[Prepared[bytes]]:
+        """Read the content of blocks in the order of where it lies."""
+        inner, files, blocks = self._writing.inner, self._writing.files, self._writing.plan.blocks
+        found = ((piece, number) for number in numbers for piece in blocks[number].pieces)
+        missing = {number: len(blocks[number].pieces) for number in numbers}
+        partial: dict[int, bytearray] = {}
+        for piece, number in sorted(found, key=lambda item: inner.near(files + item[0].place)):
+            content = partial.get(number)
+            if content is None:
+                content = partial[number] = bytearray(blocks[number].length)
+            content[piece.offset : piece.offset + piece.length] = inner.read(files + piece.place, piece.length)
+            missing[number] -= 1
+            if not missing[number]:
+                yield Prepared(number, self._work(number, bytes(partial.pop(number))))
+
     def _prepare(self, number: int) -> Work[bytes]:
+        return self._work(number, assembled(self._writing, self._writing.plan.blocks[number]))
+
+    def _work(self, number: int, content: bytes) -> Work[bytes]:
         writing = self._writing
         block = writing.plan.blocks[number]
-        content = assembled(writing, block)
 
         def work() -> bytes:
             made = writing.encoder.compress(content) if block.packed else content
@@ -237,7 +260,7 @@ class DataArea(Source):
                     expected=block.size,
                     actual=None if made is None else len(made),
                 )
-            return made
+            return bytes(memoryview(made))  # what the encoder made lies in a buffer for a whole block
 
         return work
 

@@ -12,6 +12,7 @@ from rehydrator.disk.source import Source
 from rehydrator.errors import StoreDamagedError
 
 LITERAL = -1
+_APART = 1 << 64  # more than the size of a reference
 
 
 class Segment(msgspec.Struct, array_like=True, frozen=True):
@@ -79,6 +80,16 @@ class SegmentSource(Source):
         if at < end:
             parts.append(bytes(end - at))
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def near(self, offset: int) -> int:
+        """Sort places by where they are copied from, one reference after the other."""
+        index = bisect.bisect_right(self._starts, offset) - 1
+        if index < 0 or offset >= self._segments[index].end:
+            return 0  # a zero
+        segment = self._segments[index]
+        origin = self._origin(segment)
+        assert origin is not None  # checked when the table was read
+        return (segment.reference + 2) * _APART + origin.near(segment.at + offset - segment.offset)
 
     def extents(self) -> Iterator[Extent]:
         """Yield the covered ranges."""
