@@ -71,6 +71,16 @@ def test_it_is_made_while_the_front_is_read() -> None:
     assert whole(archive(Waiting(file.begun), file)) == FRONT + FILE
 
 
+@pytest.mark.parametrize("first", [1, 2048, 64 << 10])
+def test_the_first_piece_may_be_short(first: int) -> None:
+    """An archive in a larger file begins anywhere in what is read at once."""
+    file = Slow()
+    made = archive(BytesSource(FRONT), file)
+    assert made.read(0, first) == FRONT[:first]
+    assert made.read(first, CHUNK // 2) == FRONT[first : first + CHUNK // 2]
+    assert file.begun.wait(SECONDS)
+
+
 @pytest.mark.parametrize("place", [(0, 8), (100, CHUNK // 2), (len(FRONT) - 4, 4)])
 def test_looking_something_up_begins_nothing(place: tuple[int, int]) -> None:
     file = Slow()

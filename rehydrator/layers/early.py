@@ -15,7 +15,7 @@ from rehydrator.disk.spool import spooled
 from rehydrator.errors import OutputError
 from rehydrator.layers.xz_blocks import pieces
 
-_LOOK = 64 << 10  # shorter reads look something up
+_LOOK = 64 << 10  # who reads less than this from the beginning on looks something up
 
 
 class Early(Source):
@@ -59,10 +59,13 @@ class Archive(Joined):
     def __init__(self, parts: Iterable[Source], early: Sequence[Early]) -> None:
         super().__init__(parts)
         self._early = early
+        self._reached = 0  # by who reads from the beginning on
 
     def read(self, offset: int, length: int) -> Data:
         """Read from the parts that the range touches."""
-        if not offset and length >= min(_LOOK, self.size):
-            for file in self._early:
-                file.begin()
+        if offset in {0, self._reached}:
+            self._reached = offset + length
+            if self._reached >= min(_LOOK, self.size):
+                for file in self._early:
+                    file.begin()
         return super().read(offset, length)
