@@ -108,6 +108,15 @@ def test_who_begins_again_gets_everything_again() -> None:
         assert [pieces[number] for number in range(last)] == [b"%d" % number**2 for number in range(last)]
 
 
+@pytest.mark.parametrize("count", [0, 3])
+def test_there_is_nothing_behind_the_last_piece(count: int) -> None:
+    pieces = Squares(count).pieces()
+    for number in range(count):
+        assert pieces[number] == b"%d" % number**2
+    with pytest.raises(IndexError):
+        pieces[count]
+
+
 def test_an_error_of_a_work_is_given_to_the_reader_of_its_piece() -> None:
     def batch(numbers: range) -> Iterator[Prepared[bytes]]:
         return (Prepared(number, one(number)) for number in reversed(numbers))

@@ -57,6 +57,8 @@ class Batches(Generic[T]):
 
     def __getitem__(self, number: int) -> T:
         """Return a piece; raises what its work raised, and what reading a batch raises."""
+        if not 0 <= number < len(self._costs):
+            raise IndexError(number)
         with self._lock:
             if number == 0 and 0 not in self._made:
                 self._forget()
