@@ -144,6 +144,15 @@ def test_who_comes_back_finds_frames_kept(many_frames: Path, decoded: list[int],
     source.close()
 
 
+def test_a_frame_that_is_kept_counts_as_missed_no_more(many_frames: Path) -> None:
+    """Only who misses frames again and again gets more of them kept."""
+    source = SeekableSource(FileSource(many_frames), threads=1)
+    for number in (*range(0, 20, 2), *[0, 18] * 9):
+        source.read(number * 100_000, 70_000)
+    assert source._keep == 2 * 7
+    source.close()
+
+
 def test_who_reads_on_keeps_few_frames(many_frames: Path, decoded: list[int]) -> None:
     source = SeekableSource(FileSource(many_frames), threads=1)
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rehydrator.codecs import zstd
-from rehydrator.disk.extents import BLOCK
+from rehydrator.disk.extents import BLOCK, Data, Extent
 from rehydrator.disk.source import BytesSource, FileSource, Source
 from rehydrator.errors import CorruptError, MismatchError, RehydratorError, UnsupportedError
 from rehydrator.fs import path_room
@@ -121,6 +122,40 @@ def test_what_follows_the_file_system(tree: Path, tmp_path: Path) -> None:
     record, inner = exact(LAYER, BytesSource(data))
     assert record.file_size == len(data)
     assert bytes(inner.read(0, inner.size)).endswith(FILES["incompressible"])
+
+
+class Backwards(Source):
+    """Content that lies from its end to its beginning somewhere else, and notes where it is read."""
+
+    def __init__(self, inner: Source) -> None:
+        self.size = inner.size
+        self.read_at: list[int] = []
+        self._inner = inner
+
+    def read(self, offset: int, length: int) -> Data:
+        self.read_at.append(offset)
+        return self._inner.read(offset, length)
+
+    def extents(self) -> Iterator[Extent]:
+        return self._inner.extents()
+
+    def near(self, offset: int) -> int:
+        return self.size - offset
+
+
+@pytest.mark.oracle
+def test_content_is_read_in_the_order_of_where_it_lies(tree: Path, tmp_path: Path) -> None:
+    """Whatever order the file system has its blocks in, and although some are put together of several files."""
+    with made(tree, tmp_path / "fs", "-comp", "gzip", "-b", "4K") as outer:
+        record, inner = exact(LAYER, outer)
+        backwards = Backwards(inner)
+        wrapped = LAYER.wrap(backwards, record)
+        backwards.read_at.clear()
+        pieces = (bytes(wrapped.read(at, min(5000, wrapped.size - at))) for at in range(0, wrapped.size, 5000))
+        assert b"".join(pieces) == bytes(outer.read(0, outer.size))
+    assert len(backwards.read_at) > 700
+    # each batch goes through the content once: of 64 blocks, then 256, then as many as are left
+    assert sum(before < after for before, after in itertools.pairwise(backwards.read_at)) <= 3
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ class Batches(Generic[T]):
         self._waiting.clear()
         self._last = -2  # nobody goes forward
         self._batch: Iterator[Prepared[T]] = iter(())
-        self._length = 0  # of the last batch
+        self._length = 0  # of the last batch, if it has no more than its costs allow
         self._begun = 0  # numbers below this are in a batch
         self._complete = 0  # below this their works have begun
 
@@ -110,7 +110,7 @@ class Batches(Generic[T]):
     def _range(self) -> range:
         """Return the numbers of the next batch, and count them as begun."""
         start = self._begun
-        self._length = end = max(self._ahead, self._length * _GROWTH)
+        self._length = max(self._ahead, self._length * _GROWTH)
         end = min(start + self._length, len(self._costs))
         cost = 0
         for number in range(start, end):

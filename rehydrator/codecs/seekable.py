@@ -305,6 +305,7 @@ class SeekableSource(Source):
                     if at in self._cache:
                         self._cache.move_to_end(at)
                     else:
+                        self._dropped.pop(at, None)
                         self._cache[at] = self._pool.submit(self._decode, at)
                 self._cache.move_to_end(index)
                 if sequential and index == self._last_frame:
@@ -318,7 +319,6 @@ class SeekableSource(Source):
         while len(self._cache) > self._keep:
             dropped, _ = self._cache.popitem(last=False)
             self._dropped[dropped] = None
-            self._dropped.move_to_end(dropped)
             if len(self._dropped) > _MAX_KEPT:
                 self._dropped.popitem(last=False)
 

@@ -82,14 +82,14 @@ class SegmentSource(Source):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def near(self, offset: int) -> int:
-        """Sort places by where they are copied from, one reference after the other."""
+        """Sort places by where they are copied from: zeros, then the literals, then one reference after the other."""
         index = bisect.bisect_right(self._starts, offset) - 1
         if index < 0 or offset >= self._segments[index].end:
-            return 0  # a zero
+            return 0
         segment = self._segments[index]
         origin = self._origin(segment)
         assert origin is not None  # checked when the table was read
-        return (segment.reference + 2) * _APART + origin.near(segment.at + offset - segment.offset)
+        return (segment.reference - LITERAL + 1) * _APART + origin.near(segment.at + offset - segment.offset)
 
     def extents(self) -> Iterator[Extent]:
         """Yield the covered ranges."""
